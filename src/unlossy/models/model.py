@@ -1,0 +1,74 @@
+"""The contract of every model: a clip as a medium kept it goes in, the restored clip comes out.
+
+    restored = model(batch)           differentiable, not clamped; what losses read
+    clip = model.restore(batch)       what a user gets: padded, restored, cropped, in [0, 1]
+
+A model is a plain `nn.Module`: no Lightning, no Hydra, no config. Its constructor arguments are
+numbers, strings or already built parts.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unlossy.sample import Restored, Sample
+
+
+class EnhancementModel(nn.Module):
+    """Restores clips.
+
+    Class attributes (an instance may set its own):
+        provides: keys that `forward` puts into `extras`.
+        needs: keys that it wants in `batch["side"]`.
+        scale: output height / degraded height.
+        multiple: `restore` pads height and width to a multiple of this.
+        context: degraded frames before and after a window that change its result.
+        teacher_forced: only a likelihood model may read `clean` in `forward`.
+        trainable: False for a classical filter, which `eval.py` runs and `train.py` refuses.
+    """
+
+    provides: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset()
+    scale: int = 1
+    multiple: int = 1
+    context: int = 0
+    teacher_forced: bool = False
+    trainable: bool = True
+
+    @abstractmethod
+    def forward(self, batch: Sample) -> Restored:
+        """Restore without clamping; `estimate` is (B, T, 3, H, W)."""
+
+    def restore(
+        self, batch: Sample, *, generator: torch.Generator | None = None, samples: int = 1
+    ) -> Tensor:
+        """Return the restored clip (B, T, 3, H, W) in [0, 1].
+
+        Args:
+            batch: a sample; `clean` is not read.
+            generator: randomness of a model that draws; a deterministic model ignores it.
+            samples: draws per clip; with n > 1 a drawing model returns (n * B, T, 3, H, W).
+        """
+        height, width = batch["degraded"].shape[-2:]
+        padded = Sample(**{**batch, "degraded": pad_to_multiple(batch["degraded"], self.multiple)})
+        estimate = self(padded)["estimate"]
+        return estimate[..., : height * self.scale, : width * self.scale].clamp(0.0, 1.0)
+
+    def param_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return optimiser groups that hold every trainable parameter exactly once."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]
+
+
+def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
+    """Replicate the last row and column of (B, S, C, h, w) until both sizes divide by `multiple`."""
+    height, width = frames.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not (bottom or right):
+        return frames
+    folded = functional.pad(frames.flatten(0, 1), (0, right, 0, bottom), mode="replicate")
+    return folded.unflatten(0, frames.shape[:2])
