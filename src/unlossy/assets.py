@@ -267,7 +267,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _torchvision_trunk(content: bytes, *, network: str, layers: tuple[int, ...]) -> bytes:
-    """Convert a pickled Flax trunk: (h, w, in, out) kernels to (out, in, h, w) `features.N.weight`."""
+    """Convert a pickled Flax trunk to `features.N.weight`, (h, w, in, out) kernels to OIHW."""
     tree = _ArraysOnly(io.BytesIO(content)).load()[network]
     tensors: dict[str, np.ndarray[Any, Any]] = {}
     for order, layer in enumerate(layers):
