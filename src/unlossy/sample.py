@@ -54,6 +54,7 @@ class Degradation(Protocol):
     """A lossy medium. Deterministic given its configuration, the clip and `rng`; composes by nesting."""
 
     scale: int  # clean height / degraded height
+    keeps: frozenset[str]  # keys that it writes into `side`
 
     def __call__(self, clip: Degraded, rng: torch.Generator) -> Degraded:
         """Return what the medium keeps of `clip`."""

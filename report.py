@@ -1,0 +1,4 @@
+from unlossy.cli import report
+
+if __name__ == "__main__":
+    report()

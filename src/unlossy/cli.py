@@ -1,0 +1,134 @@
+"""The doors: `unlossy train | eval | enhance | report | fetch | doctor`, and the scripts of the same names.
+
+A user's mistake ends in one sentence and exit code 2; a configuration that Hydra itself refuses, in
+Hydra's message and exit code 1; Ctrl-C in 130. Anything else is a defect of ours and shows its trace.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unlossy.errors import UserError
+
+PACKAGE = Path(__file__).parent
+CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if p.is_dir())
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn a user's mistake into one sentence on stderr and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def train() -> None:
+    """Train one configuration: `train.py model=ccdnet loss=grad_gan`."""
+    _hydra("train", lambda runs: runs.train)
+
+
+def evaluate() -> None:
+    """Score a checkpoint or a baseline: `eval.py ckpt=PATH`."""
+    _hydra("eval", lambda runs: runs.evaluate)
+
+
+def _hydra(config_name: str, choose: Callable[[Any], Callable[..., Path]]) -> None:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
+
+    def task(cfg: DictConfig) -> None:
+        with refusing():
+            from unlossy.training import runs
+
+            choose(runs)(cfg, HydraConfig.get().runtime.choices)
+
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
+
+
+def enhance() -> None:
+    """Restore a user's own file: `enhance.py IN OUT [--ckpt PATH]`."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="enhance", description="Restore a GIF, video or image.")
+    parser.add_argument("source", type=Path, metavar="IN", help="GIF, video or image")
+    parser.add_argument(
+        "target", type=Path, metavar="OUT", help=".gif, .mp4, .webm, .png, or a folder of frames"
+    )
+    parser.add_argument(
+        "--ckpt", type=Path, help="a checkpoint; default: the newest that fits, under --run-root"
+    )
+    parser.add_argument("--run-root", type=Path, default=Path("runs"), help="where runs lie")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    options = parser.parse_args()
+    with refusing():
+        from unlossy.inference.enhance import enhance as enhance_file
+
+        enhance_file(
+            options.source,
+            options.target,
+            model=options.ckpt,
+            run_root=options.run_root,
+            device=options.device,
+        )
+
+
+def report() -> None:
+    """Collect runs into tables and plots: `report.py DIR`."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="report", description="Tables and plots of all runs.")
+    parser.add_argument("root", type=Path, metavar="DIR", nargs="?", default=Path("runs"))
+    parser.add_argument("--out", type=Path, help="folder to write (default DIR/report)")
+    options = parser.parse_args()
+    with refusing():
+        from unlossy.report.page import write_report
+
+        print(write_report(options.root, options.out or options.root / "report"))
+
+
+def fetch() -> None:
+    """Fetch every asset once, so that everything later works offline."""
+    with refusing():
+        from unlossy import assets
+
+        for name, path in assets.fetch_all().items():
+            print(f"{name}: {path}")
+
+
+def doctor() -> None:
+    """Check versions, codecs, GPU, assets and write access."""
+    from unlossy.doctor import doctor as examine
+
+    sys.exit(examine())
+
+
+VERBS = {
+    "train": train,
+    "eval": evaluate,
+    "enhance": enhance,
+    "report": report,
+    "fetch": fetch,
+    "doctor": doctor,
+}
+
+
+def main() -> None:
+    """Run the verb named by the first argument on the rest."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb not in VERBS:
+        lines = [f"  {name:8s} {verb_of.__doc__}" for name, verb_of in VERBS.items()]
+        wanted = verb in ("-h", "--help")
+        print("usage: unlossy VERB ...\n" + "\n".join(lines), file=sys.stdout if wanted else sys.stderr)
+        sys.exit(0 if wanted else 2)
+    del sys.argv[1]
+    VERBS[verb]()

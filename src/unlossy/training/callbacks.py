@@ -1,0 +1,131 @@
+"""What happens around the training loop: the resumable checkpoint, throughput, picture panels."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlossy import _torchvision  # noqa: F401
+from unlossy.report.pictures import strip
+from unlossy.sample import Sample
+
+from lightning import LightningModule, Trainer  # isort: skip
+from lightning.pytorch.callbacks import Callback, Checkpoint  # isort: skip
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `last.ckpt`, from which a killed run goes on bit for bit.
+
+    It is written every `every` steps and after each validation, but not just before one: resumed
+    from there, Lightning would skip that validation, and with it a chance of a best checkpoint.
+
+    Args:
+        folder: where `last.ckpt` goes.
+        every: steps between two writes.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.path = folder / "last.ckpt"
+        self.every = every
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Write every `every` steps, unless a validation follows."""
+        step, interval = trainer.global_step, trainer.val_check_batch
+        if step % self.every == 0 and step % (interval or step + 1) != 0:
+            trainer.save_checkpoint(self.path)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write after each validation of a fit."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            trainer.save_checkpoint(self.path)
+
+
+class Throughput(Callback):
+    """Logs `time/data`, the share of the loop's time spent waiting for data, and samples per second.
+
+    Validation and checkpoints lie outside both. The first interval, which contains the start of the
+    loader's workers, is logged like any other.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = self._working = 0.0
+        self._samples = 0
+        self._mark = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._mark = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Sample, batch_idx: int
+    ) -> None:
+        """Book the time since the last batch as waiting."""
+        now = time.perf_counter()
+        self._waiting += now - self._mark
+        self._mark = now
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Sample, *_: Any
+    ) -> None:
+        """Book the time since the batch came as work, and log at the trainer's interval."""
+        now = time.perf_counter()
+        self._working += now - self._mark
+        self._samples += len(batch["name"])
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            total = self._waiting + self._working
+            pl_module.log("time/data", self._waiting / total)
+            pl_module.log("time/samples_per_second", self._samples / total)
+            self._waiting = self._working = 0.0
+            self._samples = 0
+        self._mark = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave validation out."""
+        self._mark = time.perf_counter()
+
+
+class Panels(Callback):
+    """Draws input | restored | clean of a fixed crop of the first validation clips at each validation.
+
+    Args:
+        folder: where `<clip>_<step>.png` goes; loggers that take images get them too.
+        clips: how many clips.
+        size: side of the centre crop in pixels.
+    """
+
+    def __init__(self, folder: Path, clips: int = 3, size: int = 160) -> None:
+        self.folder = folder
+        self.clips = clips
+        self.size = size
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Sample,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw one clip's first frame."""
+        if batch_idx >= self.clips or trainer.sanity_checking or "clean" not in batch:
+            return
+        frames = {"input": batch["degraded"][0, 0], "restored": outputs["first_frame"]}
+        clean = batch["clean"][0, 0]
+        if frames["input"].shape != clean.shape:
+            del frames["input"]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = batch["name"][0].replace("/", "_")
+        path = self.folder / f"{name}_{trainer.global_step:06d}.png"
+        strip({key: self._crop(frame) for key, frame in frames.items()}, self._crop(clean), path)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(f"panels/{name}", [str(path)], step=trainer.global_step)
+
+    def _crop(self, frame: Tensor) -> Tensor:
+        top, left = (max(0, (length - self.size) // 2) for length in frame.shape[-2:])
+        return frame[..., top : top + self.size, left : left + self.size].to(torch.uint8)

@@ -1,0 +1,245 @@
+"""The one LightningModule: introduces a model, an objective and an optimiser to each other.
+
+    automatic    total = objective(model(batch)); one optimiser                    (no players)
+    adversarial  restored = model(batch)
+                 each player: loss on the detached restoration, backward, step if its gate opens
+                 total = objective(restored) with the just-updated players, backward,
+                 step if every gate lets the model step                            (manual)
+
+One batch is one step, whoever stepped: Lightning would count every optimiser's step under manual
+optimisation (and none where the gate is shut), which halves `max_steps` and bends schedules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from statistics import fmean
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from unlossy import _torchvision  # noqa: F401
+from unlossy.errors import UserError
+from unlossy.losses.objective import Objective, Player
+from unlossy.metrics.suite import VideoScores
+from unlossy.models.model import EnhancementModel
+from unlossy.sample import Degradation, Restored, Sample, check
+from unlossy.training.scoring import score_clip
+
+from lightning import LightningModule  # isort: skip  (after the torchvision remedy)
+from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure  # isort: skip
+
+
+class Enhancer(LightningModule):
+    """Trains `model` on `objective` and scores it on validation clips.
+
+    Args:
+        model: what is trained.
+        objective: what it is trained on.
+        optimizer: called with the model's parameter groups.
+        schedule: called with the optimiser; stepped once per batch. None keeps the rate constant.
+        scores: the metric suite of validation.
+        card: plain containers that go into every checkpoint (see `unlossy.checkpoint`).
+        seed: of the players' draws; with the step and the rank it determines them.
+
+    Raises:
+        UserError: a loss term needs what the model does not provide, or nothing can be trained.
+    """
+
+    def __init__(
+        self,
+        model: EnhancementModel,
+        objective: Objective,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        schedule: Callable[[Optimizer], LRScheduler] | None,
+        scores: VideoScores,
+        card: Mapping[str, Any],
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        introduce(model, objective)
+        self.model = model
+        self.objective = objective
+        self.scores = scores
+        self.card = dict(card)
+        self.seed = seed
+        self.rows: list[dict[str, Any]] = []
+        self._make_optimizer = optimizer
+        self._make_schedule = schedule
+        self._checked = False
+        self.automatic_optimization = not objective.players()
+
+    def forward(self, batch: Sample) -> Restored:
+        """Restore a batch without clamping."""
+        return cast(Restored, self.model(batch))
+
+    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
+        """Check the first batch of every run, once."""
+        if not self._checked:
+            check(batch)
+            self._checked = True
+
+    def training_step(self, batch: Sample, batch_idx: int) -> Tensor | None:
+        """Take one step and return the total loss (automatic), or None (adversarial)."""
+        restored = self(batch)
+        if self.automatic_optimization:
+            terms = self.objective(restored, batch, self.global_step)
+            self._log_terms(terms)
+            return cast(Tensor, terms["total"])
+        self._step_with_players(restored, batch)
+        return None
+
+    def _step_with_players(self, restored: Restored, batch: Sample) -> None:
+        model_optimizer, *player_optimizers = self._silent_optimizers()
+        draws = torch.Generator().manual_seed(_mix(self.seed, self.global_step, self.global_rank))
+        model_may_step = True
+        for (name, player), optimizer in zip(
+            self.objective.players().items(), player_optimizers, strict=True
+        ):
+            played = player.loss(restored, batch, draws)
+            optimizer.zero_grad()
+            self.manual_backward(played["loss"])
+            accuracy = float(self.trainer.strategy.reduce(played["accuracy"], reduce_op="mean"))
+            player_steps, model_steps = player.gate(accuracy)
+            if player_steps:
+                optimizer.step()
+            model_may_step &= model_steps
+            self._log_player(name, played, player_steps)
+        with _frozen(self.objective.players()):
+            terms = self.objective(restored, batch, self.global_step)
+            model_optimizer.zero_grad()
+            self.manual_backward(terms["total"])
+        if model_may_step:
+            model_optimizer.step()
+        for schedule in self._schedules():
+            schedule.step()
+        self.log("train/model_steps", float(model_may_step), on_step=True)
+        self._log_terms(terms)
+        self._count_one_step()
+
+    def _silent_optimizers(self) -> list[LightningOptimizer]:
+        """Return all optimisers, kept from counting; Lightning rebinds the hooks every batch."""
+        optimizers = cast(list[LightningOptimizer], self.optimizers())
+        for optimizer in optimizers:
+            optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
+        return optimizers
+
+    def _count_one_step(self) -> None:
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
+
+    def _schedules(self) -> list[LRScheduler]:
+        schedules = self.lr_schedulers()
+        if schedules is None:
+            return []
+        return cast(list[LRScheduler], schedules if isinstance(schedules, list) else [schedules])
+
+    def _log_terms(self, terms: Mapping[str, Tensor]) -> None:
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
+        self.log("train/total", terms["total"].detach(), prog_bar=True, logger=False)
+
+    def _log_player(self, name: str, played: Mapping[str, Tensor], stepped: bool) -> None:
+        self.log_dict({f"train/{name}_{key}": value.detach() for key, value in played.items()})
+        self.log(f"train/{name}_steps", float(stepped), on_step=True)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start a new table of validation rows."""
+        self.rows = []
+
+    def validation_step(self, sample: Sample, batch_idx: int) -> None:
+        """Score one whole clip."""
+        self.rows.append(score_clip(self.model, sample, self.scores))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the unweighted mean over clips of every metric."""
+        for name in ("psnr", "ssim", "lpips_alex"):
+            values = [row[name] for row in self.rows if not math.isnan(row.get(name, math.nan))]
+            if values:
+                self.log(f"val/{name}", fmean(values), prog_bar=name == "psnr", sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """Return the model's optimiser with its schedule, then one optimiser per player."""
+        lr = _learning_rate(self._make_optimizer)
+        optimizer = self._make_optimizer(self.model.param_groups(lr))
+        first: dict[str, Any] = {"optimizer": optimizer}
+        if self._make_schedule is not None:
+            schedule = self._make_schedule(optimizer)
+            first["lr_scheduler"] = {"scheduler": schedule, "interval": "step"}
+        players = self.objective.players().values()
+        return [first, *({"optimizer": player.make_optimizer()} for player in players)]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the card that lets `unlossy.load` rebuild the model without Hydra."""
+        checkpoint["unlossy"] = self.card
+
+
+def introduce(model: EnhancementModel, objective: Objective) -> None:
+    """Refuse a pair that cannot be trained together.
+
+    Raises:
+        UserError: the model has no trainable parameter, or lacks what a loss term reads.
+    """
+    name = type(model).__name__
+    if not model.trainable:
+        raise UserError(
+            f"Model {name} has nothing to train; run it with eval.py, or choose another model."
+        )
+    for term, needs in objective.needs().items():
+        if missing := sorted(needs - model.provides):
+            raise UserError(
+                f"Loss term '{term}' needs {', '.join(map(repr, missing))}, which {name} does not "
+                f"provide; choose another loss or model."
+            )
+
+
+def match(model: EnhancementModel, degradation: Degradation, kept: frozenset[str]) -> None:
+    """Refuse a model that wants side information or a scale which the degradation does not give.
+
+    Args:
+        model: the model.
+        degradation: what makes its input.
+        kept: keys of `side` that the degradation writes.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    name, medium = type(model).__name__, type(degradation).__name__
+    if missing := sorted(model.needs - kept):
+        raise UserError(
+            f"Model {name} needs {', '.join(map(repr, missing))}, which degradation {medium} does "
+            f"not keep; choose another degradation or switch the need off in the model's options."
+        )
+    if model.scale != degradation.scale:
+        raise UserError(
+            f"Model {name} has scale {model.scale}, but degradation {medium} has scale "
+            f"{degradation.scale}; choose a pair with equal scales."
+        )
+
+
+class _frozen:
+    """Keep players' weights out of the model's backward pass; their activations stay on the graph."""
+
+    def __init__(self, players: Mapping[str, Player]) -> None:
+        self.parameters = [p for player in players.values() for p in player.parameters()]
+
+    def __enter__(self) -> None:
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)
+
+
+def _learning_rate(make_optimizer: Callable[..., Optimizer]) -> float:
+    return float(getattr(make_optimizer, "keywords", {})["lr"])
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    """Return one seed for a (seed, step, rank), far apart for neighbours."""
+    return ((seed * 1_000_003 + step) * 1_000_003 + rank) & 0x7FFF_FFFF_FFFF_FFFF

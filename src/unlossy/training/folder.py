@@ -1,0 +1,148 @@
+"""A run folder: where it lies, what it holds, how a killed run finds it again.
+
+    runs/<name>/<date>_<time>_<hash>/
+        run.json  rows.csv  summary.json  metrics.csv  checkpoints/{best,last}.ckpt  panels/
+
+The hash is of the resolved configuration without what does not change the result (where runs lie,
+which checkpoint to go on from, loggers, workers), so `ckpt=last` finds the run it continues.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import unlossy
+from unlossy.errors import UserError
+
+COLUMNS = (
+    "model", "loss", "degradation", "source", "clip", "frames", "psnr", "psnr_all", "ssim",
+    "ssim_uniform7", "lpips_alex", "bits", "bpp", "seconds_per_frame", "exact", "seed",
+)  # fmt: skip
+LIBRARIES = ("torch", "lightning", "torchmetrics", "hydra-core", "lpips", "kornia", "av", "pillow")
+WITHOUT_EFFECT = ("ckpt", "logger", "run_root", "name", "hydra")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return 8 hexadecimal digits that stand for everything in `config` that changes the result."""
+    kept = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
+    if isinstance(kept.get("data"), Mapping):
+        kept["data"] = {key: value for key, value in kept["data"].items() if key != "workers"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def make(root: Path, name: str, digest: str) -> Path:
+    """Create and return a run folder that no other run has, even one started in the same second.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    for attempt in range(100):
+        folder = root / name / (f"{stamp}_{digest}" + (f"-{attempt}" if attempt else ""))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if folder.is_dir():
+                continue
+            raise UserError(f"{root} is a file; name a folder with run_root=FOLDER.") from None
+        except OSError as error:
+            raise UserError(
+                f"Cannot create the run folder {folder} ({error.strerror}); choose a writable one "
+                f"with run_root=FOLDER."
+            ) from None
+        return folder
+    raise UserError(f"A hundred runs named {name} were started this second; try again.")
+
+
+def find_last(root: Path, name: str, digest: str) -> Path:
+    """Return `last.ckpt` of the newest run with this name and configuration.
+
+    Raises:
+        UserError: there is none; the newest run of another configuration is named.
+    """
+    runs = sorted((root / name).glob("*/checkpoints/last.ckpt"), key=lambda p: p.parts[-3])
+    if same := [path for path in runs if path.parts[-3].split("_")[-1].split("-")[0] == digest]:
+        return same[-1]
+    other = f" The newest with other settings is {runs[-1]}; pass it as ckpt=PATH." if runs else ""
+    raise UserError(
+        f"ckpt=last: no run under {root / name} has this configuration and a checkpoint; start one "
+        f"by leaving ckpt out.{other}"
+    )
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write atomically, keys in the order given."""
+    _replace(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows.csv atomically: the fixed columns first, then any others; NaN is an empty cell."""
+    extra = sorted({key for row in rows for key in row} - set(COLUMNS))
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, *extra])
+        for row in rows:
+            writer.writerow([_cell(row.get(column)) for column in (*COLUMNS, *extra)])
+    temporary.replace(path)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.6g}"
+    return "" if value is None else value
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def run_card(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes a run repeatable: configuration, code, versions, machine."""
+    return {
+        "format": 1,
+        "unlossy": unlossy.__version__,
+        "git": _git_revision(),
+        "choices": dict(choices),
+        "config": config,
+        "seed": config["seed"],
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in LIBRARIES},
+        "device": _device(),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def _git_revision() -> str | None:
+    folder = Path(unlossy.__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None  # a wheel, or no git
+    return found.stdout.strip() or None
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def finished(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows ordered by model as first met, so that one model's clips stand together."""
+    listed = [dict(row) for row in rows]
+    order = list(dict.fromkeys(row["model"] for row in listed))
+    return sorted(listed, key=lambda row: order.index(row["model"]))

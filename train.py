@@ -1,0 +1,4 @@
+from unlossy.cli import train
+
+if __name__ == "__main__":
+    train()
