@@ -1,0 +1,186 @@
+"""Pictures: GIFs and other animations as they are shown, stills, and folders of frames.
+
+Pillow composites an animation with its disposal rules; this module turns it into frames with exact
+times, carries alpha apart, and refuses half files, which Pillow shows as far as they go. Reached
+through `video.py`, which sends every file to its reader.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, ImageSequence
+from torch import Tensor
+
+from unlossy.errors import UserError
+
+SUFFIXES = (".gif", ".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+class Frame(NamedTuple):
+    """A frame as shown: composited, upright."""
+
+    rgb: Tensor  # uint8 (3, H, W)
+    alpha: Tensor | None  # uint8 (H, W); None where every pixel is opaque
+    time: Fraction  # seconds since the start of the file
+    duration: Fraction  # seconds; of a GIF the delay as stored, 0 included
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a file declares.
+
+    Attributes:
+        frames: number of frames; an estimate where not `exact` (WebM and MKV keep no count).
+        exact: whether `frames` is a count.
+        width: columns as shown, after rotation.
+        height: rows as shown.
+        rate: mean frames per second.
+        time_base: seconds per tick of the file's clock.
+        has_audio: whether there is sound.
+        loop: repeats of an animation, 0 for ever; None where the file asks for none.
+    """
+
+    frames: int
+    exact: bool
+    width: int
+    height: int
+    rate: Fraction
+    time_base: Fraction
+    has_audio: bool = False
+    loop: int | None = None
+
+
+def probe_picture(path: Path) -> Probe:
+    """Return what an image, animation or folder of images declares."""
+    if path.is_dir():
+        members = _members(path)
+        return replace(probe_picture(members[0]), frames=len(members), rate=Fraction(25))
+    with _opened(path) as (image, count):
+        width, height = ImageOps.exif_transpose(image).size if count == 1 else image.size
+        base = Fraction(1, 100 if image.format == "GIF" else 1000)
+        rate = 1 / shown_delay(_delay(image))
+        return Probe(count, True, width, height, rate, base, loop=image.info.get("loop"))
+
+
+def shown_delay(delay: Fraction) -> Fraction:
+    """Return the seconds for which a browser shows a frame: delays under 20 ms become 100 ms."""
+    return delay if delay >= Fraction(1, 50) else Fraction(1, 10)
+
+
+def picture_frames(path: Path, size: tuple[int, int] | None) -> Iterator[Frame]:
+    """Yield the composited frames of an image, an animation or a folder of equally sized images.
+
+    Args:
+        path: file or folder.
+        size: (width, height) to average the area down to.
+
+    Raises:
+        UserError: damaged, truncated, or a folder whose images differ in size.
+    """
+    if path.is_dir():
+        yield from _folder_frames(path, size)
+        return
+    with _opened(path) as (image, count):
+        time, found = Fraction(0), 0
+        for page in ImageSequence.Iterator(image):
+            rgb, alpha = _planes(ImageOps.exif_transpose(page) if count == 1 else page, size)
+            delay = _delay(page)
+            yield Frame(rgb, alpha, time, delay)
+            time += shown_delay(delay)
+            found += 1
+        if found != count:
+            raise UserError(f"{path} is damaged: {found} of {count} images can be read.")
+
+
+def _folder_frames(folder: Path, size: tuple[int, int] | None) -> Iterator[Frame]:
+    shape = None
+    for index, path in enumerate(_members(folder)):
+        with _opened(path) as (image, _):
+            rgb, alpha = _planes(ImageOps.exif_transpose(image), size)
+        if shape not in (None, rgb.shape):
+            raise UserError(f"{path} has another size than the frames before it; crop it.")
+        shape = rgb.shape
+        yield Frame(rgb, alpha, Fraction(index, 25), Fraction(1, 25))
+
+
+def _members(folder: Path) -> list[Path]:
+    """Images of a folder in natural order: frame 10 after frame 9."""
+
+    def natural(path: Path) -> list[tuple[int, str]]:
+        return [(int(run or -1), text) for run, text in re.findall(r"(\d+)|(\D+)", path.name)]
+
+    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+    members = sorted(found, key=natural)
+    if not members:
+        raise UserError(f"{folder} holds no images; put frames as .png or .jpg into it.")
+    return members
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
+    """Open an image file; yields it with its number of images."""
+    try:
+        with Image.open(path) as image:
+            count = _gif_images(path) if image.format == "GIF" else getattr(image, "n_frames", 1)
+            yield image, count
+    except UserError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+        kind = path.suffix[1:].upper()
+        raise UserError(f"{path} is not a whole {kind} file; save it again ({error}).") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} declares too many pixels; crop it ({error}).") from error
+
+
+def _gif_images(path: Path) -> int:
+    """Count the images of a GIF by its blocks: Pillow takes a file cut between blocks as whole."""
+
+    def table(flags: int) -> int:
+        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+    images = 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            at = 13 + table(data[10])
+            while data[at] != 0x3B:
+                if data[at] == 0x2C:  # image: descriptor, colour table, LZW width
+                    images += 1
+                    at += 11 + table(data[at + 9])
+                elif data[at] == 0x21:  # extension
+                    at += 2
+                else:
+                    raise UserError(f"{path} is a damaged GIF (byte {at}); save it again.")
+                while data[at]:
+                    at += 1 + data[at]
+                at += 1
+        except IndexError:
+            raise UserError(
+                f"{path} is truncated: it ends in image {images}; copy or download it again."
+            ) from None
+    return images
+
+
+def _delay(image: Image.Image) -> Fraction:
+    """Stored delay of the current frame in seconds."""
+    return Fraction(image.info.get("duration", 0)).limit_denominator(1000) / 1000
+
+
+def _planes(image: Image.Image, size: tuple[int, int] | None) -> tuple[Tensor, Tensor | None]:
+    """Colours (3, H, W) and, unless all are opaque, alpha (H, W) of a picture."""
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if size is not None and size != image.size:
+        image = image.resize(size, Image.Resampling.BOX)
+    planes = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    opaque = len(planes) == 3 or bool((planes[3] == 255).all())
+    return planes[:3].contiguous(), None if opaque else planes[3].clone()
