@@ -1,0 +1,1 @@
+"""What a model is trained on: terms, their weights, and adversaries."""
