@@ -7,38 +7,41 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from unlossy.errors import UserError
+
+# How torch's archives begin: a zip file, and before torch 1.6 the pickle of a magic number.
+_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
     """Return the dictionary that a `.safetensors` or torch file holds, on the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, no dictionary, or holds pickled code.
+        UserError: the file is missing, unreadable, damaged, no dictionary, or holds pickled code.
     """
     path = Path(path)
+    damaged = f"{path} is no checkpoint, or a damaged one; give a file that a training run wrote."
     if not path.is_file():
         raise UserError(f"There is no checkpoint {path}; give the path of a checkpoint file.")
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            beginning = file.read(max(map(len, _BEGINNINGS)))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
+    safe = path.suffix == ".safetensors"
+    if not safe and not beginning.startswith(_BEGINNINGS):
+        raise UserError(damaged)
+    try:
+        content = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
     except UnpicklingError as error:
-        if "nsupported" in str(error):  # an unsupported global, operand or class
-            raise UserError(
-                f"The checkpoint {path} holds pickled code, which is never run; "
-                "use a file with tensors and plain containers only."
-            ) from error
-        raise UserError(_damaged(path)) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, SafetensorError, OSError) as error:
-        raise UserError(_damaged(path)) from error
+        raise UserError(
+            f"{path} holds pickled code, which is never run; "
+            "give a file of tensors and plain containers, as a training run writes it."
+        ) from error
+    except Exception as error:  # a damaged archive fails in any of torch's ways
+        raise UserError(damaged) from error
     if not isinstance(content, dict):
-        raise UserError(_damaged(path))
+        raise UserError(damaged)
     return content
-
-
-def _damaged(path: Path) -> str:
-    return f"{path} is not a checkpoint, or a damaged one; give a file that a training run wrote."

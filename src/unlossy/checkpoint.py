@@ -1,0 +1,198 @@
+"""What a checkpoint holds, and how a model comes out of one without running anything in it.
+
+    {"unlossy": {"format": 1, "version": "0.1.0",
+                 "model": {"_target_": "unlossy.models.ccdnet.CCDNet", "steps": 2, ...},
+                 "training": {"loss": "grad_gan", "degradation": {...}, "needs": [...], ...}},
+     "state_dict": {"model.base.inconv.0.weight": ..., ...},
+     ...}                                          whatever the trainer needs to resume; ignored here
+
+Tensors and plain containers only, read with `weights_only=True`. A checkpoint is data from elsewhere:
+its `_target_`s may name network classes defined in `unlossy.models` or `unlossy.networks`, and nothing
+else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from unlossy import __version__
+from unlossy.errors import UserError
+from unlossy.models.ccdnet import EMBEDDED, CCDNet
+from unlossy.models.model import EnhancementModel
+from unlossy.models.weights import read_weights
+
+FORMAT = 1
+PREFIX = "model."  # where the LightningModule keeps the model
+_HOMES = ("unlossy.models", "unlossy.networks")
+
+
+def card(model: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the "unlossy" part of a checkpoint.
+
+    Args:
+        model: the resolved configuration of the model, `_target_` and constructor arguments.
+        training: what it was trained on: model, loss, degradation, source, needs, scale.
+    """
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "model": _plain(model),
+        "training": _plain(training),
+    }
+
+
+def pack(
+    network: nn.Module, model: Mapping[str, Any], training: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a whole checkpoint of a network, ready for `torch.save`; arguments as for `card`."""
+    state = {PREFIX + key: value for key, value in network.state_dict().items()}
+    return {"unlossy": card(model, training), "state_dict": state}
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Return the "unlossy" part of a checkpoint without building its model.
+
+    Raises:
+        UserError: missing, damaged, not ours, of a later format, or holding pickled code.
+    """
+    return _card_of(_read(path), path)
+
+
+def load(path: str | Path) -> EnhancementModel:
+    """Return the model of a checkpoint in evaluation mode on the CPU.
+
+    Raises:
+        UserError: as for `describe`; a foreign `_target_`; weights of another model.
+    """
+    content = _read(path)
+    config = _card_of(content, path)["model"]
+    try:
+        model = build(_with_embedded_weights(config))
+    except UserError as error:
+        raise UserError(f"The checkpoint {path} cannot be used: {error}") from error
+    if not isinstance(model, EnhancementModel):
+        raise UserError(f"The checkpoint {path} holds {config['_target_']}, which is no model.")
+    state = {
+        key.removeprefix(PREFIX): value
+        for key, value in content["state_dict"].items()
+        if key.startswith(PREFIX)
+    }
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(
+            f"The weights in {path} are of another model than the {config['_target_']} it names; "
+            "give a checkpoint that a training run wrote."
+        ) from error
+    return model.eval()
+
+
+def load_official(u1: str | Path, u2: str | Path | None = None, steps: int = 2) -> CCDNet:
+    """Return the authors' CCDNet from their released files, in evaluation mode on the CPU.
+
+    Args:
+        u1: a `ccdnet1_*` file (`.pt` with `model_netG`, or its state dict as `.safetensors`).
+        u2: a `ccdnet2_*` file, which holds the refinement network only; None gives CCDNet1.
+        steps: K, how often to estimate; read only with `u2`. The released evaluations use 2.
+
+    Raises:
+        UserError: a file is missing, damaged or of another network.
+    """
+    base, refine = (None if path is None else _generator(path) for path in (u1, u2))
+    assert base is not None
+    return CCDNet.from_official(base, refine, steps).eval()
+
+
+def build(config: Mapping[str, Any]) -> nn.Module:
+    """Build a network from a configuration, nested `_target_`s included.
+
+    Raises:
+        UserError: a target outside `unlossy.models` and `unlossy.networks`, or arguments that its
+            constructor refuses.
+    """
+    target = config.get("_target_")
+    kind = _class(target)
+    arguments = {key: _value(value) for key, value in config.items() if key not in _HYDRA_KEYS}
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise UserError(
+            f"{target} does not take these arguments in version {__version__}: {error}."
+        ) from error
+
+
+_HYDRA_KEYS = ("_target_", "_convert_", "_recursive_")
+
+
+def _class(target: object) -> type[nn.Module]:
+    """Return the network class of that name, if it is defined where it says it is."""
+    module, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    if module.startswith(tuple(home + "." for home in _HOMES)):
+        try:
+            # vars(): an attribute that the module merely imported is found, and told by __module__.
+            found = vars(import_module(module)).get(name)
+        except ImportError:
+            found = None
+        if isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module:
+            return found
+    raise UserError(f"it asks for {target!r}; only networks of {' and '.join(_HOMES)} are built.")
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        built = {key: _value(item) for key, item in value.items()}
+        return build(value) if "_target_" in value else built
+    if isinstance(value, list | tuple):
+        return [_value(item) for item in value]
+    return value
+
+
+def _with_embedded_weights(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Let no argument named `*_ckpt` ask for its file: the weights are in this very checkpoint."""
+    return {
+        key: EMBEDDED if key.endswith("_ckpt") and value is not None else value
+        for key, value in config.items()
+    }
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    content = read_weights(path)
+    if "model_netG" in content:
+        raise UserError(
+            f"{path} is a released CCDNet file; load it with unlossy.checkpoint.load_official."
+        )
+    return content
+
+
+def _card_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    description, state = content.get("unlossy"), content.get("state_dict")
+    if not (isinstance(description, dict) and isinstance(state, dict)):
+        raise UserError(f"{path} is no unlossy checkpoint; give a file that a training run wrote.")
+    if not isinstance(description.get("model"), dict):
+        raise UserError(f"{path} does not say which model it holds; train it again.")
+    if description.get("format") != FORMAT:
+        raise UserError(
+            f"{path} has checkpoint format {description.get('format')}, this version reads "
+            f"{FORMAT}; use the unlossy version {description.get('version')} that wrote it."
+        )
+    return description
+
+
+def _generator(path: str | Path) -> Mapping[str, Tensor]:
+    content = read_weights(path)
+    weights: Mapping[str, Tensor] = content.get("model_netG", content)
+    return weights
+
+
+def _plain(value: Any) -> Any:
+    """Copy containers of any kind as dicts and lists, which `weights_only` reads."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value
