@@ -1,0 +1,12 @@
+"""From rows to tables, plots and pictures; it reads results and nothing else of the package.
+
+    runs/**/rows.csv ──collect──► rows ──summarise──► a line per model ──spread──► mean ± std
+
+`print_table` shows lines on a terminal; `write_report` makes a page of them (Markdown, CSV, PNG).
+"""
+
+from unlossy.report.page import write_report
+from unlossy.report.rows import Row, collect, read_rows
+from unlossy.report.table import print_table, spread, summarise
+
+__all__ = ["Row", "collect", "print_table", "read_rows", "spread", "summarise", "write_report"]

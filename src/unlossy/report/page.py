@@ -1,0 +1,114 @@
+"""The report of a folder of runs: `report.md` with its tables, plots and pictures beside it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from unlossy.errors import UserError
+from unlossy.report import plots
+from unlossy.report.rows import INPUT, Row, Run, collect, find_runs, grouped, label, number
+from unlossy.report.table import PROTOCOL, markdown, spread, write_csv
+
+LEGEND = (
+    "**Best of a column**; ~ within noise of it, which takes two seeds to tell. `vs input`: dB "
+    "gained over the untouched input. n: seeds, whose mean ± standard deviation stands."
+)
+PANELS = 3  # strips shown per recipe
+
+
+def write_report(root: Path, out: Path) -> Path:
+    """Write `report.md`, `table.csv`, plots and pictures of all runs under `root` into `out`.
+
+    Returns:
+        The path of `report.md`.
+
+    Raises:
+        UserError: no finished run under `root`, a damaged `rows.csv`, or `out` cannot be written.
+    """
+    rows, runs = collect(root), find_runs(root)
+    lines = spread(rows)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_csv(lines, out / "table.csv")
+        page = "\n".join(
+            [
+                f"# Results of {len(runs)} run{'s' if len(runs) > 1 else ''} under `{root.name}`\n",
+                f"{PROTOCOL}\n\n{LEGEND}\n",
+                markdown(lines),
+                *_clips(rows, lines, out),
+                *_steps(rows, root, out),
+                *_panels(rows, root, out),
+                *_list_of(runs, root),
+            ]
+        )
+        (out / "report.md").write_text(page + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the report to {out} ({error}); name another folder."
+        ) from error
+    return out / "report.md"
+
+
+def _clips(rows: Sequence[Row], lines: Sequence[Row], out: Path) -> list[str]:
+    """A plot per (source, degradation): every trained model, and the best filter to beat."""
+    parts = ["## What every clip gained\n"]
+    for (source, degradation), members in grouped(rows, "source", "degradation").items():
+        filters = [
+            line
+            for line in lines
+            if (line["source"], line["degradation"]) == (source, degradation)
+            and not line["loss"]
+            and line["model"] != INPUT
+            and number(line, "psnr") is not None
+        ]
+        best = max(filters, key=lambda line: line["psnr"], default=None)
+        shown = {
+            label(found[-1]): newest
+            for key, found in grouped(members, "model", "loss", "setting").items()
+            if found[-1]["loss"] or (best and key == (best["model"], "", best["setting"]))
+            if (newest := list(grouped(found, "run").values())[-1])
+        }
+        file = f"clips_{_slug(source)}_{_slug(degradation)}.png"
+        if plots.plot_clips(shown, out / file):
+            parts.append(f"![{source}, {degradation}]({file})\n")
+    return parts if len(parts) > 1 else []
+
+
+def _steps(rows: Sequence[Row], root: Path, out: Path) -> list[str]:
+    curves = [
+        (label(members[-1]), plots.read_curves(root / run))
+        for (run,), members in grouped((row for row in rows if row["loss"]), "run").items()
+    ]
+    if not plots.plot_steps(curves, out / "steps.png"):
+        return []
+    return ["## Validation against steps\n", "![validation against steps](steps.png)\n"]
+
+
+def _panels(rows: Sequence[Row], root: Path, out: Path) -> list[str]:
+    """The last strips of the newest run of every recipe, copied beside the page."""
+    parts = ["## Pictures\n"]
+    newest = {label(row): row["run"] for row in rows if row["loss"]}
+    for name, run in newest.items():
+        latest: dict[str, Path] = {}
+        for panel in sorted((root / run / "panels").glob("*.png")):
+            latest[re.sub(r"_\d+$", "", panel.stem)] = panel  # <clip>_<step>.png
+        for clip, panel in list(latest.items())[:PANELS]:
+            file = f"panel_{_slug(name)}_{_slug(clip)}.png"
+            shutil.copyfile(panel, out / file)
+            parts.append(f"{name}, {clip}\n\n![{name}, {clip}]({file})\n")
+    return parts if len(parts) > 1 else []
+
+
+def _list_of(runs: Sequence[Run], root: Path) -> list[str]:
+    parts = ["## Runs\n", "| run | seed | revision | device | seconds |", "|---|---|---|---|---|"]
+    for run in runs:
+        cells = [str(run.card.get(key, "")) for key in ("seed", "revision", "device", "seconds")]
+        parts.append(f"| {run.folder.relative_to(root).as_posix()} | {' | '.join(cells)} |")
+    return parts
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")

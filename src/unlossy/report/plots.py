@@ -1,0 +1,102 @@
+"""Plots of results: validation scores against steps, and what every clip gained.
+
+Figures are made without pyplot, so that there is no global state and no display is looked for.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from unlossy.report.rows import Row, number
+
+Curve = list[tuple[float, float]]  # (step, value), steps increasing
+BETTER, WORSE = "#2a788e", "#d1495b"
+
+
+def read_curves(folder: Path) -> dict[str, Curve]:
+    """Return every `val/...` column of the run's `metrics.csv` files as (step, value) pairs.
+
+    A resumed run may have written a step twice; the last value counts. A cut line ends its file.
+    """
+    values: dict[str, dict[float, float]] = defaultdict(dict)
+    for path in sorted(folder.rglob("metrics.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            for line in csv.DictReader(file):
+                for key, cell in line.items():
+                    if key and key.startswith("val/") and cell and line.get("step"):
+                        values[key][float(line["step"])] = float(cell)
+    return {key: sorted(points.items()) for key, points in values.items()}
+
+
+def plot_steps(runs: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> bool:
+    """Draw a panel per validation metric and a line per run; runs of one recipe share a colour.
+
+    Args:
+        runs: label of the recipe, and metric -> curve.
+        path: where the PNG goes.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    metrics = sorted({metric for _, curves in runs for metric in curves})
+    if not metrics:
+        return False
+    labels = dict.fromkeys(label for label, _ in runs)
+    colors = {label: colormaps["tab10"](place % 10) for place, label in enumerate(labels)}
+    columns = min(3, len(metrics))
+    lines = -(-len(metrics) // columns)
+    figure = Figure((4.2 * columns, 3.2 * lines + 0.3), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, metric in zip(grid, metrics, strict=False):
+        for label, curves in runs:
+            if points := curves.get(metric):
+                axes.plot(*zip(*points, strict=True), color=colors[label], label=label, marker=".")
+        axes.set(title=metric, xlabel="step")
+        axes.grid(alpha=0.3)
+    for axes in grid[len(metrics) :]:
+        axes.remove()
+    drawn = [line for axes in grid[: len(metrics)] for line in axes.get_lines()]
+    handles = {line.get_label(): line for line in drawn}  # one entry per recipe
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(path, dpi=110)
+    return True
+
+
+def plot_clips(models: Mapping[str, Sequence[Row]], path: Path) -> bool:
+    """Draw what every clip gained over the input, sorted, a panel per model.
+
+    Args:
+        models: label -> rows of one source and degradation, one per clip, with `gain` in dB.
+        path: where the PNG goes.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    gains = {
+        label: sorted(
+            (gain, row["clip"]) for row in rows if (gain := number(row, "gain")) is not None
+        )
+        for label, rows in models.items()
+    }
+    gains = {label: found for label, found in gains.items() if found}
+    if not gains:
+        return False
+    widest = max(len(found) for found in gains.values())
+    figure = Figure((max(5.0, 1.5 + 0.22 * widest), 2.6 * len(gains)), layout="constrained")
+    grid = figure.subplots(len(gains), 1, squeeze=False, sharey=True).ravel()
+    for axes, (label, found) in zip(grid, gains.items(), strict=True):
+        places = range(len(found))
+        axes.bar(
+            places, [g for g, _ in found], color=[BETTER if g >= 0 else WORSE for g, _ in found]
+        )
+        axes.axhline(0.0, color="black", linewidth=0.8)
+        axes.set_xticks(places, [clip for _, clip in found], rotation=90, fontsize=6)
+        axes.set(title=label, ylabel="dB over the input")
+    figure.savefig(path, dpi=110)
+    return True

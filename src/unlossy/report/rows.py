@@ -1,0 +1,234 @@
+"""Result rows: one per (model, clip) in the `rows.csv` of every run folder.
+
+A run folder also holds `run.json`, whose `config` and `seed` tell runs apart. Where two runs of the
+same model, loss and degradation differ in a setting, `collect` writes the difference into the row
+(`optimizer.lr=0.001`), so that a mean over seeds never mixes two recipes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unlossy.errors import UserError
+
+Row = dict[str, Any]  # text columns hold str, the others float, None where a cell is blank
+
+TEXT = ("model", "loss", "degradation", "source", "clip")
+REQUIRED = (*TEXT, "frames", "psnr", "ssim", "lpips_alex")
+GROUP = ("model", "loss", "degradation", "source", "setting")  # what a line of a table stands for
+INPUT = "input"  # the model name of the untouched input
+# Settings that tell where or when a run took place, not what it was.
+CIRCUMSTANCES = ("seed", "ckpt", "run_root", "name", "logger", "data.workers")
+
+
+@dataclass
+class Run:
+    """One finished run: its folder, its card (`run.json`, empty if absent) and its rows."""
+
+    folder: Path
+    card: Mapping[str, Any]
+    rows: list[Row]
+    settings: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.card.get("config")
+        flat = dict(_flatten(config)) if isinstance(config, Mapping) else {}
+        self.settings = {
+            key: value
+            for key, value in flat.items()
+            if not key.startswith(CIRCUMSTANCES) and self.folder.name not in str(value)
+        }
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The names by which the trained models of this run go in its rows."""
+        return tuple(
+            sorted({f"{r['model']} {r['loss']} {r['degradation']}" for r in self.rows if r["loss"]})
+        )
+
+
+def number(row: Mapping[str, Any], key: str) -> float | None:
+    """Return a numeric cell, None where it is missing, blank or NaN."""
+    value = row.get(key)
+    if value is None or value == "" or math.isnan(float(value)):
+        return None
+    return float(value)
+
+
+def label(row: Mapping[str, Any]) -> str:
+    """Return what a line is called: model, loss and setting."""
+    return " ".join(row[key] for key in ("model", "loss", "setting") if row.get(key))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a `rows.csv`.
+
+    Raises:
+        UserError: a column is missing, a line is cut off, or a number is none.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            lines = [(reader.line_num, cells) for cells in reader if cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"Cannot read {path} as CSV ({error}); move it out of the runs.") from error
+    if absent := [name for name in REQUIRED if name not in header]:
+        raise UserError(
+            f"{path} is not a rows.csv of unlossy: it lacks the columns {', '.join(absent)}; "
+            "move it out of the runs."
+        )
+    return [_row(header, cells, f"{path}, line {line}") for line, cells in lines]
+
+
+def _row(header: list[str], cells: list[str], place: str) -> Row:
+    if len(cells) != len(header):
+        raise UserError(
+            f"{place} has {len(cells)} cells where the header has {len(header)}; its writer was "
+            "interrupted: resume the run with ckpt=last, or remove its folder."
+        )
+    row: Row = {}
+    for key, cell in zip(header, cells, strict=True):
+        if key in TEXT:
+            row[key] = cell
+            continue
+        try:
+            row[key] = float(cell) if cell else None
+        except ValueError as error:
+            raise UserError(
+                f"{place} holds {cell!r} in column {key}, where a number or nothing should stand; "
+                "evaluate the run again with eval.py, or remove its folder."
+            ) from error
+    return row
+
+
+def find_runs(root: Path) -> list[Run]:
+    """Return the finished runs under `root`, oldest first by folder name.
+
+    Raises:
+        UserError: no such folder, or no `rows.csv` in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}; name one that holds runs, such as runs/.")
+    paths = sorted(root.rglob("rows.csv"), key=lambda path: (path.parent.name, path))
+    if not paths:
+        raise UserError(
+            f"No finished run under {root} (no rows.csv): train one with "
+            "`python train.py model=ccdnet loss=grad_gan`, or name another folder."
+        )
+    return [Run(path.parent, _card(path.parent / "run.json"), read_rows(path)) for path in paths]
+
+
+def _card(path: Path) -> Mapping[str, Any]:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); remove it or its folder.") from error
+    return card if isinstance(card, Mapping) else {}
+
+
+def collect(root: Path) -> list[Row]:
+    """Return the rows of every finished run under `root`, fit to be compared.
+
+    Each row gains `run` (its folder, relative to `root`), `seed`, `gain` (dB over the input of its
+    own run) and `setting`: what its recipe has that another run of the same name has not. A
+    degradation of several settings is named with them. Of repeated results the newest counts; an
+    untrained row has no seed, so it is a repetition if its numbers are the same.
+
+    Raises:
+        UserError: as `find_runs`, or a damaged `rows.csv`.
+    """
+    runs = find_runs(root)
+    _name_degradations(runs)
+    peers = defaultdict(list)
+    for run in runs:
+        peers[run.trained].append(run)
+    results: dict[tuple[Any, ...], list[Row]] = {}
+    for run in runs:
+        setting = _difference(run, peers[run.trained]) if run.trained else ""
+        add_gains(run.rows)
+        for row in run.rows:
+            row["run"] = run.folder.relative_to(root).as_posix()
+            row["seed"] = _seed(row, run) if row["loss"] else None
+            row["setting"] = setting if row["loss"] else ""
+        for key, rows in grouped(run.rows, *GROUP, "seed").items():
+            numbers = frozenset((row["clip"], number(row, "psnr")) for row in rows)
+            results[(*key, None if rows[0]["loss"] else numbers)] = rows
+    variants = Counter(key[:-1] for key in results)
+    for key, rows in results.items():
+        if variants[key[:-1]] > 1:
+            for row in rows:
+                row["setting"] = f"in {row['run']}"
+    return [row for rows in results.values() for row in rows]
+
+
+def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
+    """Return the rows by the values of `keys`, in order of first appearance."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[tuple(row.get(key, "") for key in keys)].append(row)
+    return dict(groups)
+
+
+def add_gains(rows: Iterable[Row]) -> None:
+    """Write into each row that has none its `gain`: dB over the input's row of the same clip."""
+    rows = list(rows)
+    inputs = {
+        (row["degradation"], row["source"], row["clip"]): number(row, "psnr")
+        for row in rows
+        if row["model"] == INPUT
+    }
+    for row in rows:
+        psnr = number(row, "psnr")
+        before = inputs.get((row["degradation"], row["source"], row["clip"]))
+        row.setdefault("gain", None if psnr is None or before is None else psnr - before)
+
+
+def _seed(row: Row, run: Run) -> int:
+    seed = number(row, "seed")
+    return int(run.card.get("seed") or 0) if seed is None else int(seed)
+
+
+def _name_degradations(runs: list[Run]) -> None:
+    """Append to the degradation of every row what another of the same name has not."""
+    peers = defaultdict(list)
+    for run in runs:
+        for name in {row["degradation"] for row in run.rows}:
+            peers[name].append(run)
+    differences = {
+        (name, id(run)): _difference(run, members, only="degradation.")
+        for name, members in peers.items()
+        for run in members
+    }
+    for run in runs:
+        for row in run.rows:
+            difference = differences[row["degradation"], id(run)]
+            row["degradation"] = f"{row['degradation']} {difference}".rstrip()
+
+
+def _difference(run: Run, peers: Iterable[Run], only: str = "") -> str:
+    """Return the settings of `run` that are not the same in all its peers that have them."""
+    peers = list(peers)
+    varying = [
+        f"{key.removeprefix(only)}={value}"
+        for key, value in run.settings.items()
+        if key.startswith(only)
+        and (only or not key.startswith("degradation."))
+        and any(key in peer.settings and peer.settings[key] != value for peer in peers)
+    ]
+    return " ".join(varying)
+
+
+def _flatten(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _flatten(value, f"{prefix}{key}.")
+    else:
+        yield prefix[:-1], node

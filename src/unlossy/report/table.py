@@ -1,0 +1,240 @@
+"""Tables of results: one line per model, per (source, degradation) apart.
+
+    line = clips, frames, exact · mean, median, minimum PSNR · SSIM · LPIPS · clips below input
+
+A mean over clips is unweighted and skips blank cells; frames that the medium keeps exactly have no
+finite PSNR and are counted apart, in `exact`. Over seeds: mean of the runs' means ± sample standard
+deviation. The best of a column is marked, and so is every line within noise of it:
+|a - b| <= 2 sqrt(s_a^2 / n_a + s_b^2 / n_b), which takes two seeds to say; a filter has s = 0.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from unlossy.report.rows import GROUP, INPUT, Row, add_gains, grouped, label, number
+
+PROTOCOL = (
+    "RGB rounded to 8 bits, no border crop; mean over frames, then unweighted mean over clips. "
+    "PSNR capped at 100 dB, SSIM with an 11x11 Gaussian of sigma 1.5, LPIPS v0.1 (AlexNet)."
+)
+PER_CLIP_LINES = 12  # a longer list of clips is for rows.csv
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of a line. `better` is +1 where higher is better, -1 where lower is, else 0."""
+
+    key: str
+    title: str
+    form: str
+    better: Literal[-1, 0, 1]
+
+
+COLUMNS = (
+    Column("psnr", "PSNR", ".2f", 1),
+    Column("gain", "vs input", "+.2f", 1),
+    Column("psnr_median", "median", ".2f", 1),
+    Column("psnr_min", "minimum", ".2f", 1),
+    Column("ssim", "SSIM", ".4f", 1),
+    Column("lpips_alex", "LPIPS", ".4f", -1),
+    Column("share_below_input", "clips below input", ".0%", -1),
+    Column("seconds_per_frame", "s/frame", ".3f", 0),
+)
+MEANS = (
+    *("psnr", "psnr_all", "gain", "ssim", "ssim_uniform7", "lpips_alex"),
+    *("bits", "bpp", "seconds_per_frame"),
+)
+
+
+def summarise(rows: Iterable[Row]) -> list[Row]:
+    """Return one line per (model, loss, degradation, source, setting), in order of appearance.
+
+    Keys: those five; `clips`, `frames`, `exact`; the mean over clips of every column of `MEANS`;
+    `psnr_median`, `psnr_min`; `share_below_input`, of the clips that have a PSNR. A value that no
+    clip has is None. The input to compare with is the model `input` among the same rows.
+    """
+    rows = [dict(row) for row in rows]
+    add_gains(rows)
+    return [_line(key, members) for key, members in grouped(rows, *GROUP).items()]
+
+
+def _line(key: tuple[str, ...], rows: Sequence[Row]) -> Row:
+    def values(column: str) -> list[float]:
+        return [value for row in rows if (value := number(row, column)) is not None]
+
+    psnr, gains = values("psnr"), values("gain")
+    return {
+        **dict(zip(GROUP, key, strict=True)),
+        "clips": len(rows),
+        "frames": int(sum(values("frames"))),
+        "exact": int(sum(values("exact"))),
+        **{column: fmean(found) if (found := values(column)) else None for column in MEANS},
+        "psnr_median": median(psnr) if psnr else None,
+        "psnr_min": min(psnr) if psnr else None,
+        "share_below_input": fmean(gain < 0 for gain in gains) if gains else None,
+    }
+
+
+def spread(rows: Iterable[Row]) -> list[Row]:
+    """Return one line per model as `summarise`, averaged over the seeds of `collect`'s rows.
+
+    Adds `seeds` and, from two seeds on, `<column>_std` for every column of `COLUMNS`.
+    """
+    by_run = [
+        line for members in grouped(rows, "run", "seed").values() for line in summarise(members)
+    ]
+    lines = []
+    for seeds in grouped(by_run, *GROUP).values():
+        line = dict(seeds[-1]) | {"seeds": len(seeds)}
+        for column in {*(column.key for column in COLUMNS), *MEANS}:
+            values = [value for seed in seeds if (value := number(seed, column)) is not None]
+            line[column] = fmean(values) if values else None
+            if len(values) > 1:
+                line[f"{column}_std"] = stdev(values)
+        lines.append(line)
+    return lines
+
+
+def marks(lines: Sequence[Row], column: Column) -> list[Literal["", "best", "noise"]]:
+    """Return for each line of a table whether it is the best of `column` or within noise of it."""
+    values = [number(line, column.key) for line in lines]
+    known = [value for value in values if value is not None]
+    if not column.better or len(known) < 2:
+        return [""] * len(lines)
+    best_value = max(known, key=lambda value: column.better * value)
+    best = lines[values.index(best_value)]
+    found: list[Literal["", "best", "noise"]] = []
+    for line, value in zip(lines, values, strict=True):
+        noise = math.hypot(_error(line, column), _error(best, column))
+        if value == best_value:
+            found.append("best")
+        elif value is not None and noise < math.inf and abs(value - best_value) <= 2 * noise:
+            found.append("noise")
+        else:
+            found.append("")
+    return found
+
+
+def _error(line: Row, column: Column) -> float:
+    """Standard error of the mean over seeds: infinite for one seed, zero for a fixed filter."""
+    if not line["loss"]:
+        return 0.0
+    deviation = number(line, f"{column.key}_std")
+    return math.inf if deviation is None else deviation / math.sqrt(line["seeds"])
+
+
+def print_table(
+    rows: Sequence[Row], summary: Sequence[Row] | None = None, console: Console | None = None
+) -> None:
+    """Print the protocol, a table per (source, degradation), and PSNR per clip where clips are few.
+
+    Args:
+        rows: result rows, one per (model, clip).
+        summary: lines to print; those of `summarise(rows)` if None.
+        console: where to; standard output if None.
+    """
+    console = console or Console()
+    console.print(PROTOCOL, style="dim")
+    for (source, degradation), lines in grouped(
+        summarise(rows) if summary is None else summary, "source", "degradation"
+    ).items():
+        table = Table(title=_caption(lines), title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("model")
+        for column in COLUMNS:
+            table.add_column(column.title, justify="right")
+        for cells in _cells(lines, "[bold green]{}[/]", "{}~"):
+            table.add_row(*cells)
+        console.print(table)
+        members = [r for r in rows if (r["source"], r["degradation"]) == (source, degradation)]
+        if len({row["clip"] for row in members}) <= PER_CLIP_LINES:
+            console.print(_per_clip(members))
+
+
+def _per_clip(rows: Sequence[Row]) -> Table:
+    """PSNR, SSIM and LPIPS of every clip, a column per model."""
+    by_model = grouped(rows, "model", "loss", "setting")
+    table = Table(title="per clip: PSNR SSIM LPIPS", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("clip")
+    for key in by_model:
+        table.add_column(label(by_model[key][0]), justify="right")
+    for (clip,), members in grouped(rows, "clip").items():
+        found = grouped(members, "model", "loss", "setting")
+        table.add_row(clip, *(_scores(found.get(key, [])) for key in by_model))
+    return table
+
+
+def _scores(rows: Sequence[Row]) -> str:
+    """The three scores of a clip, or that it has none to have."""
+    if not rows or number(rows[-1], "psnr") is None:
+        return "exact" if rows else ""
+    columns = [column for column in COLUMNS if column.key in ("psnr", "ssim", "lpips_alex")]
+    return " ".join(
+        format(value, column.form)
+        for column in columns
+        if (value := number(rows[-1], column.key)) is not None
+    )
+
+
+def markdown(lines: Sequence[Row]) -> str:
+    """Return a Markdown table per (source, degradation): best bold, within noise of it with a ~."""
+    parts = []
+    for members in grouped(lines, "source", "degradation").values():
+        titles = ["model", *(column.title for column in COLUMNS)]
+        parts += [f"### {_caption(members)}", "", _markdown_line(titles)]
+        parts.append(_markdown_line(["---", *("---:" for _ in COLUMNS)]))
+        parts += [_markdown_line(cells) for cells in _cells(members, "**{}**", "{} ~")]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _markdown_line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _caption(lines: Sequence[Row]) -> str:
+    first = lines[0]
+    exact = f", {first['exact']} of them exact and counted apart" if first["exact"] else ""
+    return (
+        f"{first['source']}, {first['degradation']}: {first['clips']} clips, "
+        f"{first['frames']} frames{exact}"
+    )
+
+
+def _cells(lines: Sequence[Row], best: str, noise: str) -> list[list[str]]:
+    """Return the cells of a table as text, the marked ones set in `best` and `noise`."""
+    forms = {"": "{}", "best": best, "noise": noise}
+    table = [[label(line)] for line in lines]
+    for line, cells in zip(lines, table, strict=True):
+        cells[0] += f" (n={line['seeds']})" if line.get("seeds", 1) > 1 else ""
+    for column in COLUMNS:
+        for line, cells, mark in zip(lines, table, marks(lines, column), strict=True):
+            cells.append(forms[mark].format(_value(line, column)))
+    return table
+
+
+def _value(line: Row, column: Column) -> str:
+    value, deviation = number(line, column.key), number(line, f"{column.key}_std")
+    if value is None or (line["model"] == INPUT and column.key in ("gain", "share_below_input")):
+        return ""
+    text = format(value, column.form)
+    return text if deviation is None else f"{text} ± {format(deviation, column.form.lstrip('+'))}"
+
+
+def write_csv(lines: Sequence[Row], path: Path) -> None:
+    """Write the lines of `spread` with every column that any of them has."""
+    header = list(dict.fromkeys(key for line in lines for key in line))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, header)
+        writer.writeheader()
+        writer.writerows(lines)

@@ -1,0 +1,87 @@
+"""The page: every part is there, every link leads to a picture that holds what it says."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+import torch
+from made_rows import make_row
+from PIL import Image
+
+from unlossy.errors import UserError
+from unlossy.report import write_report
+from unlossy.report.pictures import AMPLIFY, MARGIN, TEXT, strip
+from unlossy.report.plots import read_curves
+
+METRICS = "step,train/loss,val/psnr,val/ssim\n1,0.5,,\n2,,30.0,0.9\n4,,31.0,0.91\n"
+
+
+def _rows(gain):
+    clips = {"a": 30.0, "b": 35.0}
+    return [
+        *(make_row("input", clip, psnr) for clip, psnr in clips.items()),
+        *(make_row("nlmeans", clip, psnr + 0.1) for clip, psnr in clips.items()),
+        *(make_row("ccdnet", clip, psnr + gain, loss="grad") for clip, psnr in clips.items()),
+    ]
+
+
+def test_report_has_tables_plots_and_pictures(make_run, tmp_path):
+    for seed in range(2):
+        folder = make_run(f"run{seed}", _rows(1.0 + seed), seed=seed, metrics=METRICS)
+        (folder / "panels").mkdir()
+        for step in (2, 4):
+            picture = Image.new("RGB", (8, 8), (step, 0, 0))
+            picture.save(folder / "panels" / f"shot_{step:06d}.png")
+    page = write_report(tmp_path / "runs", tmp_path / "out")
+    text = page.read_text()
+    assert "36.00 ± 0.71" not in text  # the mean over clips is 32.5 + gain
+    assert "**34.00 ± 0.71**" in text
+    links = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert {"steps.png", "clips_bunny_gif.png", "panel_ccdnet-grad_shot.png"} == set(links)
+    assert all(Image.open(page.parent / link).size > (4, 4) for link in links)
+    newest = Image.open(page.parent / "panel_ccdnet-grad_shot.png").getpixel((0, 0))
+    assert newest == (4, 0, 0)
+    with (page.parent / "table.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["model"] for line in lines] == ["input", "nlmeans", "ccdnet"]
+    assert float(lines[2]["psnr_std"]) == pytest.approx(0.5**0.5)
+
+
+def test_an_unwritable_place_gets_a_sentence(make_run, tmp_path):
+    make_run("run", _rows(1.0))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Cannot write the report"):
+        write_report(tmp_path / "runs", tmp_path / "file" / "out")
+
+
+def test_curves_skip_blank_cells_and_take_the_last_of_a_repeated_step(tmp_path):
+    (tmp_path / "metrics.csv").write_text(METRICS + "4,,32.0,0.92\n")
+    curves = read_curves(tmp_path)
+    assert curves == {
+        "val/psnr": [(2.0, 30.0), (4.0, 32.0)],
+        "val/ssim": [(2.0, 0.9), (4.0, 0.92)],
+    }
+
+
+def test_strip_shows_frames_unchanged_over_their_amplified_difference(tmp_path):
+    clean = torch.randint(0, 200, (3, 20, 160), dtype=torch.uint8)
+    changed = clean.clone()
+    changed[0, 3, 5] += 10
+    strip({"input": changed, "same": clean}, clean, tmp_path / "strip.png")
+    sheet = np.asarray(Image.open(tmp_path / "strip.png"))
+    top, step = TEXT + 2 * MARGIN, 2 * 160 + MARGIN
+    for place, frame in enumerate([changed, clean, clean]):
+        left = MARGIN + place * step
+        shown = sheet[top : top + 40 : 2, left : left + 320 : 2]
+        assert np.array_equal(shown, frame.permute(1, 2, 0).numpy())
+    below = top + 40 + TEXT + 2 * MARGIN
+    difference = sheet[below : below + 40 : 2, MARGIN : MARGIN + 320 : 2]
+    assert difference[3, 5].tolist() == [10 * AMPLIFY, 0, 0]
+    assert difference.sum() == 10 * AMPLIFY
+
+
+def test_strip_refuses_frames_of_another_shape(tmp_path):
+    clean = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="'input' is"):
+        strip({"input": clean[:, :2]}, clean, tmp_path / "strip.png")

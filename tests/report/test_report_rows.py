@@ -1,0 +1,95 @@
+"""Collecting runs: what is kept apart, what is one, and what is refused."""
+
+import pytest
+from made_rows import make_row
+
+from unlossy.errors import UserError
+from unlossy.report.rows import collect, read_rows
+from unlossy.report.table import spread
+
+
+def _rows(psnr, loss="grad"):
+    return [make_row("input", "a", 30.0), make_row("ccdnet", "a", psnr, loss=loss)]
+
+
+def test_seeds_of_one_recipe_are_averaged(make_run, tmp_path):
+    for seed, psnr in enumerate([31.0, 32.0]):
+        make_run(f"run{seed}", _rows(psnr), seed=seed, config={"optimizer": {"lr": 0.1}})
+    before, after = spread(collect(tmp_path / "runs"))
+    assert (after["seeds"], after["psnr"], after["setting"]) == (2, 31.5, "")
+    assert (before["model"], before["seeds"]) == ("input", 1)
+
+
+def test_recipes_that_differ_are_never_averaged(make_run, tmp_path):
+    make_run("slow", _rows(31.0), config={"optimizer": {"lr": 0.1}, "seed": 0})
+    make_run("fast", _rows(32.0), config={"optimizer": {"lr": 0.2}, "seed": 1}, seed=1)
+    lines = [line for line in spread(collect(tmp_path / "runs")) if line["loss"]]
+    assert {line["setting"]: line["psnr"] for line in lines} == {
+        "optimizer.lr=0.1": 31.0,
+        "optimizer.lr=0.2": 32.0,
+    }
+
+
+def test_two_losses_are_told_by_name_not_by_their_settings(make_run, tmp_path):
+    make_run("a", _rows(31.0), config={"loss": {"weight": 1}})
+    make_run("b", _rows(32.0, loss="l1"), config={"loss": {"other": 2}})
+    assert {row["setting"] for row in collect(tmp_path / "runs")} == {""}
+
+
+def test_degradations_of_other_settings_are_other_tables(make_run, tmp_path):
+    make_run("a", _rows(31.0), config={"degradation": {"colors": 32}})
+    make_run("b", _rows(28.0), config={"degradation": {"colors": 16}})
+    names = {row["degradation"] for row in collect(tmp_path / "runs")}
+    assert names == {"gif colors=32", "gif colors=16"}
+
+
+def test_the_newest_of_two_equal_runs_counts(make_run, tmp_path):
+    make_run("run", _rows(31.0), stamp="2026-11-21_10-00-00_a")
+    make_run("run", _rows(31.5), stamp="2026-11-21_11-00-00_b")
+    after = spread(collect(tmp_path / "runs"))[1]
+    assert (after["seeds"], after["psnr"]) == (1, 31.5)
+
+
+def test_a_filter_measured_twice_on_other_clips_stays_two_lines(make_run, tmp_path):
+    make_run("a", [make_row("input", "a", 30.0)])
+    make_run("b", [make_row("input", "z", 20.0)])
+    lines = spread(collect(tmp_path / "runs"))
+    assert len(lines) == 2
+    assert all(line["setting"].startswith("in ") for line in lines)
+
+
+def test_no_folder_no_run(tmp_path):
+    with pytest.raises(UserError, match="There is no folder"):
+        collect(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"No finished run.*train\.py"):
+        collect(tmp_path)
+
+
+def test_a_foreign_csv_is_refused(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"not a rows\.csv of unlossy"):
+        collect(tmp_path)
+
+
+def test_a_cut_line_is_refused_with_its_number(make_run):
+    path = make_run("run", _rows(31.0)) / "rows.csv"
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(UserError, match=r"line 3 has .* interrupted"):
+        read_rows(path)
+
+
+def test_a_word_among_numbers_is_refused(make_run):
+    path = make_run("run", _rows(31.0)) / "rows.csv"
+    path.write_text(path.read_text().replace("31.0", "thirty"))
+    with pytest.raises(UserError, match="'thirty' in column psnr"):
+        read_rows(path)
+
+
+def test_binary_and_broken_card_are_refused(make_run, tmp_path):
+    folder = make_run("run", _rows(31.0))
+    (folder / "run.json").write_text("{")
+    with pytest.raises(UserError, match="is not JSON"):
+        collect(tmp_path)
+    (folder / "rows.csv").write_bytes(b"\xff\x00\xfe")
+    with pytest.raises(UserError, match="Cannot read"):
+        read_rows(folder / "rows.csv")

@@ -1,0 +1,124 @@
+"""Hand-computed summaries, spreads and marks."""
+
+import math
+
+import pytest
+from made_rows import make_row
+from rich.console import Console
+
+from unlossy.report.table import COLUMNS, markdown, marks, print_table, spread, summarise
+
+PSNR = next(column for column in COLUMNS if column.key == "psnr")
+LPIPS = next(column for column in COLUMNS if column.key == "lpips_alex")
+
+
+@pytest.fixture
+def rows():
+    return [
+        make_row("input", "a", 30.0),
+        make_row("input", "b", 34.0),
+        make_row("input", "c", 38.0),
+        make_row("ccdnet", "a", 32.0, loss="grad"),
+        make_row("ccdnet", "b", 35.5, loss="grad"),
+        make_row("ccdnet", "c", 37.0, loss="grad"),
+    ]
+
+
+def test_summary_by_hand(rows):
+    before, after = summarise(rows)
+    assert (before["model"], before["psnr"], before["gain"]) == ("input", 34.0, 0.0)
+    assert after["clips"] == 3
+    assert after["frames"] == 30
+    assert after["psnr"] == pytest.approx(34.8333, abs=1e-4)
+    assert (after["psnr_median"], after["psnr_min"]) == (35.5, 32.0)
+    assert after["gain"] == pytest.approx((2.0 + 1.5 - 1.0) / 3)
+    assert after["share_below_input"] == pytest.approx(1 / 3)
+
+
+def test_sources_and_degradations_stay_apart(rows):
+    rows.append(make_row("input", "a", 20.0, source="clips"))
+    rows.append(make_row("ccdnet", "a", 21.0, loss="grad", source="clips"))
+    lines = summarise(rows)
+    assert [(line["model"], line["source"]) for line in lines] == [
+        ("input", "bunny"),
+        ("ccdnet", "bunny"),
+        ("input", "clips"),
+        ("ccdnet", "clips"),
+    ]
+    assert lines[3]["gain"] == 1.0
+
+
+@pytest.mark.parametrize("blank", [None, "", math.nan])
+def test_a_clip_that_is_exact_has_no_psnr_and_does_not_count_in_means(rows, blank):
+    rows.append(make_row("input", "d", blank, exact=10))
+    rows.append(make_row("ccdnet", "d", blank, loss="grad", exact=10))
+    after = summarise(rows)[1]
+    assert (after["clips"], after["exact"]) == (4, 10)
+    assert after["psnr"] == pytest.approx(34.8333, abs=1e-4)
+    assert after["share_below_input"] == pytest.approx(1 / 3)
+
+
+def test_summarise_leaves_its_input_alone(rows):
+    before = [dict(row) for row in rows]
+    summarise(rows)
+    assert rows == before
+
+
+def _seeded(psnrs, loss):
+    return [
+        make_row("ccdnet", "a", psnr, loss=loss, run=f"{loss}{seed}", seed=seed)
+        for seed, psnr in enumerate(psnrs)
+    ]
+
+
+def test_spread_is_the_sample_deviation_over_seeds():
+    (line,) = spread(_seeded([30.0, 31.0, 32.0], "grad"))
+    assert (line["seeds"], line["psnr"], line["psnr_std"]) == (3, 31.0, 1.0)
+
+
+def test_one_seed_has_no_spread():
+    (line,) = spread(_seeded([30.0], "grad"))
+    assert line["seeds"] == 1
+    assert "psnr_std" not in line
+
+
+def test_marks_best_and_what_is_within_noise_of_it():
+    near = _seeded([30.9, 31.5, 32.1], "l1")
+    far = _seeded([20.0, 20.5, 21.0], "gan")
+    best = _seeded([31.4, 32.0, 32.6], "grad")
+    single = _seeded([31.9], "grad_gan")
+    lines = spread([*near, *far, *best, *single])
+    assert marks(lines, PSNR) == ["noise", "", "best", ""]
+
+
+def test_lower_lpips_is_better():
+    lines = spread(
+        [make_row("input", "a", 30.0), make_row("ccdnet", "a", 31.0, loss="grad", lpips_alex=0.05)]
+    )
+    assert marks(lines, LPIPS) == ["", "best"]
+
+
+def test_markdown_marks_and_captions(rows):
+    text = markdown(spread(rows))
+    assert "### bunny, gif: 3 clips, 30 frames" in text
+    assert "**34.83**" in text
+    ccdnet = next(line for line in text.splitlines() if line.startswith("| ccdnet grad"))
+    assert "+0.83" in ccdnet
+    assert "33%" in ccdnet
+
+
+def test_printed_table_names_every_number_and_lists_few_clips(rows):
+    console = Console(record=True, width=160)
+    print_table(rows, summarise(rows), console)
+    text = console.export_text()
+    for word in ("median", "minimum", "SSIM", "LPIPS", "below input", "s/frame", "no border crop"):
+        assert word in text
+    assert "32.00 0.9000 0.1000" in text
+    assert text.index("ccdnet grad") > text.index("input")
+
+
+def test_long_clip_lists_are_not_printed():
+    rows = [make_row("input", f"shot{place:02d}", 30.0) for place in range(13)]
+    console = Console(record=True, width=160)
+    print_table(rows, console=console)
+    assert "shot00" not in console.export_text()
