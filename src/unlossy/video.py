@@ -23,6 +23,7 @@ import av
 import numpy as np
 import torch
 from av.filter import Graph
+from av.video.format import VideoFormat
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 from torch.nn import functional
@@ -266,7 +267,7 @@ _STEP = re.compile(
 
 def _build(description: str, width: int, height: int, rate: Fraction) -> Graph:
     """Parse FFmpeg's graph syntax: PyAV exposes filters and links, not `avfilter_graph_parse`."""
-    graph: Any = Graph()
+    graph = Graph()
     sources: dict[str, Pad] = {}
     sinks: dict[str, Pad] = {}
     open_inputs: list[Pad] = []
@@ -279,7 +280,7 @@ def _build(description: str, width: int, height: int, rate: Fraction) -> Graph:
             raise ValueError(f"cannot read {description[at:]!r}")
         heads, name, options, tails, end = step.groups(default="")
         at = step.end()
-        node = graph.add(name, re.sub(r"\\(.)|'([^']*)'", r"\1\2", options) or None)
+        node: Any = graph.add(name, re.sub(r"\\(.)|'([^']*)'", r"\1\2", options) or None)
         # Labels take the first pads, what flows along the chain the next ones, the rest stay open.
         inputs = [(node, pad) for pad in range(len(node.inputs))]
         for label in re.findall(r"\w+", heads):
@@ -300,7 +301,8 @@ def _build(description: str, width: int, height: int, rate: Fraction) -> Graph:
     open_outputs += sources.values()
     if len(open_inputs) != 1 or len(open_outputs) != 1:
         raise ValueError(f"{len(open_inputs)} open inputs and {len(open_outputs)} outputs, not 1")
-    buffer = graph.add_buffer(width=width, height=height, format="rgb24", time_base=1 / rate)
+    rgb24 = VideoFormat("rgb24", width, height)
+    buffer: Any = graph.add_buffer(width=width, height=height, format=rgb24, time_base=1 / rate)
     buffer.link_to(open_inputs[0][0], 0, open_inputs[0][1])
     rgb = graph.add("format", "pix_fmts=rgb24")
     open_outputs[0][0].link_to(rgb, open_outputs[0][1], 0)

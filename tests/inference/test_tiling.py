@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unlossy.inference.tiling import restore_tiled, tiles
+from unlossy.models.model import EnhancementModel
+from unlossy.sample import Restored, Sample
+
+
+class Network(EnhancementModel):
+    """Strided and dilated layers with a receptive field below the margin, some upscaling."""
+
+    multiple = 4
+
+    def __init__(self, scale: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.scale = scale
+        self.down = nn.Conv2d(3, 8, 4, stride=4)
+        self.middle = nn.Conv2d(8, 8, 3, padding=4, dilation=4)
+        self.up = nn.ConvTranspose2d(8, 3, 4 * scale, stride=4 * scale)
+        self.calls: list[tuple[int, ...]] = []
+
+    def forward(self, batch: Sample) -> Restored:
+        self.calls.append(tuple(batch["degraded"].shape))
+        frames = batch["degraded"].flatten(0, 1)
+        features = self.middle(self.down(frames).relu()).relu()
+        base = functional.interpolate(frames, scale_factor=self.scale)
+        return Restored(estimate=(base + self.up(features))[None], extras={})
+
+
+def batch(frames: Tensor) -> Sample:
+    times = torch.arange(frames.shape[1], dtype=torch.float32)[None]
+    return Sample(
+        name=["a"], degraded=frames, t_in=times, t_out=times, side={}, target={}, bits=times[:, 0]
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(250, 333), (500, 130), (512, 512)])
+@pytest.mark.parametrize("scale", [1, 2])
+@torch.no_grad()
+def test_tiled_equals_untiled(height, width, scale):
+    model = Network(scale).eval()
+    sample = batch(torch.rand(1, 2, 3, height, width, generator=torch.Generator().manual_seed(1)))
+    whole = model.restore(sample)
+    model.calls.clear()
+    tiled = restore_tiled(model, sample, budget=2 * 200 * 200)
+    assert len(model.calls) > 1
+    assert all(shape[-2] * shape[-1] <= 224 * 224 for shape in model.calls)
+    assert tiled.shape == whole.shape == (1, 2, 3, height * scale, width * scale)
+    assert (tiled - whole).abs().max() < 1e-5  # far inside the promised 1/255
+    assert whole.std() > 0.1
+
+
+@pytest.mark.parametrize("length", [1, 111, 112, 113, 224, 225, 1000, 1234])
+@pytest.mark.parametrize(("multiple", "scale"), [(1, 1), (16, 1), (64, 4)])
+def test_weights_are_a_partition_of_unity(length, multiple, scale):
+    total = torch.zeros(length * scale)
+    for tile in tiles(length, 300, multiple, scale):
+        assert tile.start % multiple == 0
+        total[tile.start * scale : tile.stop * scale] += tile.weight
+    assert torch.allclose(total, torch.ones_like(total))
+
+
+@torch.no_grad()
+def test_not_a_number_in_half_precision_is_redone_in_float32():
+    class Overflow(EnhancementModel):
+        dtypes: list[torch.dtype] = []  # noqa: RUF012
+
+        def forward(self, batch: Sample) -> Restored:
+            frames = batch["degraded"].flatten(0, 1)
+            huge = functional.conv2d(frames, torch.full((3, 3, 1, 1), 1.0))
+            self.dtypes.append(huge.dtype)
+            broken = huge * torch.nan if huge.dtype != torch.float32 else huge
+            return Restored(estimate=broken[None], extras={})
+
+    model = Overflow()
+    restored = restore_tiled(model, batch(torch.full((1, 1, 3, 4, 4), 0.25)), dtype=torch.bfloat16)
+    assert model.dtypes == [torch.bfloat16, torch.float32]
+    assert torch.equal(restored, torch.full((1, 1, 3, 4, 4), 0.75))
