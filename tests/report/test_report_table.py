@@ -111,14 +111,14 @@ def test_printed_table_names_every_number_and_lists_few_clips(rows):
     console = Console(record=True, width=160)
     print_table(rows, summarise(rows), console)
     text = console.export_text()
-    for word in ("median", "minimum", "SSIM", "LPIPS", "below input", "s/frame", "no border crop"):
+    for word in ("median", "minimum", "SSIM", "LPIPS", "below", "s/frame", "no border crop"):
         assert word in text
-    assert "32.00 0.9000 0.1000" in text
+    assert "32.00 0.900 0.100" in text
     assert text.index("ccdnet grad") > text.index("input")
 
 
 def test_long_clip_lists_are_not_printed():
-    rows = [make_row("input", f"shot{place:02d}", 30.0) for place in range(13)]
+    rows = [make_row("input", f"shot{place:02d}", 30.0) for place in range(41)]
     console = Console(record=True, width=160)
     print_table(rows, console=console)
     assert "shot00" not in console.export_text()

@@ -10,11 +10,11 @@ from pathlib import Path
 from unlossy.errors import UserError
 from unlossy.report import plots
 from unlossy.report.rows import INPUT, Row, Run, collect, find_runs, grouped, label, number
-from unlossy.report.table import PROTOCOL, markdown, spread, write_csv
+from unlossy.report.table import PROTOCOL, READING, markdown, spread, write_csv
 
 LEGEND = (
-    "**Best of a column**; ~ within noise of it, which takes two seeds to tell. `vs input`: dB "
-    "gained over the untouched input. n: seeds, whose mean ± standard deviation stands."
+    "**Best of a column**; ~ within noise of it, which takes two seeds to tell. "
+    "n: seeds, whose mean ± standard deviation stands."
 )
 PANELS = 3  # strips shown per recipe
 
@@ -36,7 +36,7 @@ def write_report(root: Path, out: Path) -> Path:
         page = "\n".join(
             [
                 f"# Results of {len(runs)} run{'s' if len(runs) > 1 else ''} under `{root.name}`\n",
-                f"{PROTOCOL}\n\n{LEGEND}\n",
+                f"{PROTOCOL}\n\n{READING} {LEGEND}\n",
                 markdown(lines),
                 *_clips(rows, lines, out),
                 *_steps(rows, root, out),

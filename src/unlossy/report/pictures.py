@@ -54,7 +54,7 @@ def strip(frames: Mapping[str, Tensor], clean: Tensor, path: Path) -> None:
             draw.text((left, MARGIN), label, "black", font)
             continue
         draw.text((left, MARGIN), f"{label}  {_psnr(frame, clean)}", "black", font)
-        draw.text((left, middle), f"|difference| × {AMPLIFY}", "black", font)
+        draw.text((left, middle), f"|difference| x {AMPLIFY}", "black", font)
         difference = (frame.int() - clean.int()).abs().mul(AMPLIFY).clamp(max=255)
         sheet.paste(_picture(difference.to(torch.uint8), factor), (left, middle + TEXT + MARGIN))
     sheet.save(path)

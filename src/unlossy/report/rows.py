@@ -159,7 +159,7 @@ def collect(root: Path) -> list[Row]:
             row["seed"] = _seed(row, run) if row["loss"] else None
             row["setting"] = setting if row["loss"] else ""
         for key, rows in grouped(run.rows, *GROUP, "seed").items():
-            numbers = frozenset((row["clip"], number(row, "psnr")) for row in rows)
+            numbers = frozenset((row["clip"], round(number(row, "psnr") or 0.0, 3)) for row in rows)
             results[(*key, None if rows[0]["loss"] else numbers)] = rows
     variants = Counter(key[:-1] for key in results)
     for key, rows in results.items():

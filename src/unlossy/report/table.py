@@ -28,7 +28,8 @@ PROTOCOL = (
     "RGB rounded to 8 bits, no border crop; mean over frames, then unweighted mean over clips. "
     "PSNR capped at 100 dB, SSIM with an 11x11 Gaussian of sigma 1.5, LPIPS v0.1 (AlexNet)."
 )
-PER_CLIP_LINES = 12  # a longer list of clips is for rows.csv
+READING = "gain: dB over the input; below: share of clips that came out worse than they went in."
+PER_CLIP_LINES = 40  # a longer list of clips is for rows.csv
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ class Column:
 
 COLUMNS = (
     Column("psnr", "PSNR", ".2f", 1),
-    Column("gain", "vs input", "+.2f", 1),
+    Column("gain", "gain", "+.2f", 1),
     Column("psnr_median", "median", ".2f", 1),
     Column("psnr_min", "minimum", ".2f", 1),
     Column("ssim", "SSIM", ".4f", 1),
     Column("lpips_alex", "LPIPS", ".4f", -1),
-    Column("share_below_input", "clips below input", ".0%", -1),
+    Column("share_below_input", "below", ".0%", -1),
     Column("seconds_per_frame", "s/frame", ".3f", 0),
 )
 MEANS = (
@@ -89,7 +90,8 @@ def _line(key: tuple[str, ...], rows: Sequence[Row]) -> Row:
 def spread(rows: Iterable[Row]) -> list[Row]:
     """Return one line per model as `summarise`, averaged over the seeds of `collect`'s rows.
 
-    Adds `seeds` and, from two seeds on, `<column>_std` for every column of `COLUMNS`.
+    The input comes first, then what was not trained. Adds `seeds` and, from two seeds on,
+    `<column>_std` for every column of `COLUMNS` and `MEANS`.
     """
     by_run = [
         line for members in grouped(rows, "run", "seed").values() for line in summarise(members)
@@ -103,12 +105,12 @@ def spread(rows: Iterable[Row]) -> list[Row]:
             if len(values) > 1:
                 line[f"{column}_std"] = stdev(values)
         lines.append(line)
-    return lines
+    return sorted(lines, key=lambda line: (line["model"] != INPUT, bool(line["loss"])))
 
 
 def marks(lines: Sequence[Row], column: Column) -> list[Literal["", "best", "noise"]]:
     """Return for each line of a table whether it is the best of `column` or within noise of it."""
-    values = [number(line, column.key) for line in lines]
+    values = [_shown(line, column) for line in lines]
     known = [value for value in values if value is not None]
     if not column.better or len(known) < 2:
         return [""] * len(lines)
@@ -126,6 +128,12 @@ def marks(lines: Sequence[Row], column: Column) -> list[Literal["", "best", "noi
     return found
 
 
+def _shown(line: Row, column: Column) -> float | None:
+    """Return a cell, None where the input would be compared with itself."""
+    with_itself = line["model"] == INPUT and column.key in ("gain", "share_below_input")
+    return None if with_itself else number(line, column.key)
+
+
 def _error(line: Row, column: Column) -> float:
     """Standard error of the mean over seeds: infinite for one seed, zero for a fixed filter."""
     if not line["loss"]:
@@ -137,7 +145,7 @@ def _error(line: Row, column: Column) -> float:
 def print_table(
     rows: Sequence[Row], summary: Sequence[Row] | None = None, console: Console | None = None
 ) -> None:
-    """Print the protocol, a table per (source, degradation), and PSNR per clip where clips are few.
+    """Print scores per clip where clips are few, then a line per model, per (source, degradation).
 
     Args:
         rows: result rows, one per (model, clip).
@@ -145,45 +153,71 @@ def print_table(
         console: where to; standard output if None.
     """
     console = console or Console()
-    console.print(PROTOCOL, style="dim")
-    for (source, degradation), lines in grouped(
+    for members in grouped(rows, "source", "degradation").values():
+        if len({row["clip"] for row in members}) <= PER_CLIP_LINES:
+            _print(_per_clip(members), console)
+    for lines in grouped(
         summarise(rows) if summary is None else summary, "source", "degradation"
-    ).items():
-        table = Table(title=_caption(lines), title_justify="left", box=box.SIMPLE_HEAD)
-        table.add_column("model")
+    ).values():
+        table = _table(_caption(lines))
         for column in COLUMNS:
-            table.add_column(column.title, justify="right")
+            table.add_column(column.title, justify="right", no_wrap=True)
         for cells in _cells(lines, "[bold green]{}[/]", "{}~"):
             table.add_row(*cells)
-        console.print(table)
-        members = [r for r in rows if (r["source"], r["degradation"]) == (source, degradation)]
-        if len({row["clip"] for row in members}) <= PER_CLIP_LINES:
-            console.print(_per_clip(members))
+        _print(table, console)
+    console.print(f"{PROTOCOL} {READING}", style="dim")
 
 
 def _per_clip(rows: Sequence[Row]) -> Table:
-    """PSNR, SSIM and LPIPS of every clip, a column per model."""
-    by_model = grouped(rows, "model", "loss", "setting")
-    table = Table(title="per clip: PSNR SSIM LPIPS", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("clip")
-    for key in by_model:
-        table.add_column(label(by_model[key][0]), justify="right")
+    """PSNR, SSIM and LPIPS per clip: of the input, of the filter that suits it best, of models."""
+    trained = [key for key in grouped(rows, "model", "loss", "setting") if key[1]]
+    first = rows[0]
+    table = _table(f"{first['source']}, {first['degradation']}: PSNR, SSIM, LPIPS of every clip")
+    for title in (INPUT, "best filter", *(" ".join(filter(None, key)) for key in trained)):
+        table.add_column(title, justify="right", no_wrap=True)
     for (clip,), members in grouped(rows, "clip").items():
-        found = grouped(members, "model", "loss", "setting")
-        table.add_row(clip, *(_scores(found.get(key, [])) for key in by_model))
+        by_key = {key: rows[-1] for key, rows in grouped(members, *GROUP[:2], "setting").items()}
+        before = next((row for row in members if row["model"] == INPUT), None)
+        filters = [row for row in members if not row["loss"] and row["model"] != INPUT]
+        best = max(filters, key=lambda row: number(row, "psnr") or 0.0, default=None)
+        named = f"{best['model']} " if best and number(best, "psnr") else ""
+        shown = (before, best, *(by_key.get(key) for key in trained))
+        scores = [_scores(row) for row in shown]
+        table.add_row(clip, scores[0], named + scores[1], *scores[2:])
     return table
 
 
-def _scores(rows: Sequence[Row]) -> str:
-    """The three scores of a clip, or that it has none to have."""
-    if not rows or number(rows[-1], "psnr") is None:
-        return "exact" if rows else ""
-    columns = [column for column in COLUMNS if column.key in ("psnr", "ssim", "lpips_alex")]
+def _scores(row: Row | None) -> str:
+    if row is None:
+        return ""
+    if number(row, "psnr") is None:
+        return "exact"
+    cells = (("psnr", ".2f"), ("ssim", ".3f"), ("lpips_alex", ".3f"))
     return " ".join(
-        format(value, column.form)
-        for column in columns
-        if (value := number(rows[-1], column.key)) is not None
+        format(value, form) for key, form in cells if (value := number(row, key)) is not None
     )
+
+
+def _table(title: str) -> Table:
+    """An empty table with a column for names."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("", no_wrap=True)
+    return table
+
+
+def _print(table: Table, console: Console) -> None:
+    """Print the table in its own width: a narrow terminal may wrap it, but no digit is cut."""
+    width, console.width = console.width, 1000
+    try:
+        console.print(table)
+    finally:
+        console.width = width
 
 
 def markdown(lines: Sequence[Row]) -> str:
@@ -219,16 +253,19 @@ def _cells(lines: Sequence[Row], best: str, noise: str) -> list[list[str]]:
         cells[0] += f" (n={line['seeds']})" if line.get("seeds", 1) > 1 else ""
     for column in COLUMNS:
         for line, cells, mark in zip(lines, table, marks(lines, column), strict=True):
-            cells.append(forms[mark].format(_value(line, column)))
+            text = _value(line, column)
+            cells.append(forms[mark].format(text) if text else text)
     return table
 
 
 def _value(line: Row, column: Column) -> str:
-    value, deviation = number(line, column.key), number(line, f"{column.key}_std")
-    if value is None or (line["model"] == INPUT and column.key in ("gain", "share_below_input")):
+    value, deviation = _shown(line, column), number(line, f"{column.key}_std")
+    if value is None:
         return ""
     text = format(value, column.form)
-    return text if deviation is None else f"{text} ± {format(deviation, column.form.lstrip('+'))}"
+    if deviation is None or not column.better:
+        return text
+    return f"{text} ± {format(deviation, column.form.lstrip('+'))}"
 
 
 def write_csv(lines: Sequence[Row], path: Path) -> None:
