@@ -1,0 +1,96 @@
+"""PSNR and SSIM of 8-bit frames, as scikit-image computes them, a frame at a time.
+
+    PSNR = min(100, 10 log10(255^2 / mean (x - y)^2))                                    dB
+    SSIM = mean over places and channels of
+           (2 m_x m_y + C1)(2 s_xy + C2) / ((m_x^2 + m_y^2 + C1)(s_x^2 + s_y^2 + C2))    at most 1
+
+with m, s^2 and s_xy the weighted mean, variance and covariance in a window, C1 = (0.01 * 255)^2 and
+C2 = (0.03 * 255)^2 (Wang et al., "Image quality assessment: from error visibility to structural
+similarity", 2004). Only windows that lie inside the frame count. Two customs exist and differ by
+0.005 on the same pair of frames: the paper's Gaussian window, and scikit-image's default.
+
+Ours because the speed counts, every clip of every model pays for it: shifted additions, one frame at
+a time, take 5 ms for both windows at 320x180 on one core, scikit-image 21.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CAP = 100.0  # dB: what equal frames score
+
+
+@dataclass(frozen=True)
+class Window:
+    """Weights along one axis, and by how much variances exceed the population's (n / (n - 1))."""
+
+    weights: tuple[float, ...]
+    correction: float
+
+
+def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
+    weights = [math.exp(-((k - size // 2) ** 2) / (2 * sigma**2)) for k in range(size)]
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+GAUSSIAN = Window(_gaussian(11, 1.5), 1.0)  # the paper's: population covariance
+UNIFORM = Window((1 / 7,) * 7, 49 / 48)  # scikit-image's default: sample covariance
+
+
+def eight_bits(frames: Tensor, key: str) -> Tensor:
+    """Return frames as uint8: as they are, or rounded from floats in [0, 1].
+
+    Raises:
+        ValueError: a float leaves [0, 1]; `key` names the frames.
+    """
+    if not frames.is_floating_point():
+        return frames
+    low, high = float(frames.min()), float(frames.max())
+    if not (low >= 0.0 and high <= 1.0):  # NaN fails both comparisons
+        raise ValueError(f"{key} frames span {low:.3g}..{high:.3g}; wanted: [0, 1] or uint8.")
+    return frames.mul(255).round().to(torch.uint8)
+
+
+def psnr(frames: Tensor, clean: Tensor) -> list[float]:
+    """Return the PSNR in dB of each of the uint8 (T, 3, H, W) frames, at most `CAP`."""
+    values = []
+    for frame, wanted in zip(frames, clean, strict=True):
+        squares = (frame.short() - wanted.short()).int().square()
+        mean = int(squares.sum()) / squares.numel()
+        values.append(CAP if mean == 0 else min(CAP, 10 * math.log10(255**2 / mean)))
+    return values
+
+
+def ssim(frames: Tensor, clean: Tensor, window: Window) -> list[float]:
+    """Return the SSIM of each of the uint8 (T, 3, H, W) frames; NaN where no window fits in."""
+    if min(frames.shape[-2:]) < len(window.weights):
+        return [math.nan] * len(frames)
+    return [_ssim(x, y, window) for x, y in zip(frames, clean, strict=True)]
+
+
+def _ssim(frame: Tensor, clean: Tensor, window: Window) -> float:
+    # Variances do not see the offset, and float32 keeps three more bits of them around zero.
+    x, y = frame.float().sub_(128), clean.float().sub_(128)  # (3, H, W)
+    planes = torch.stack([x, y, x.square().add_(y.square()), x * y])
+    mean_x, mean_y, squares, product = _windowed(planes, window.weights)
+    spread = (squares - mean_x.square() - mean_y.square()) * window.correction
+    shared = (product - mean_x * mean_y) * window.correction
+    mean_x, mean_y = mean_x + 128, mean_y + 128
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
+    return float((luminance * (2 * shared + c2) / (spread + c2)).mean(dtype=torch.float64))
+
+
+def _windowed(planes: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """Return the weighted means of all windows that lie inside (..., H, W)."""
+    for axis in (-1, -2):
+        inside = planes.shape[axis] - len(weights) + 1
+        total = planes.narrow(axis, 0, inside) * weights[0]
+        for start, weight in enumerate(weights[1:], 1):
+            total.add_(planes.narrow(axis, start, inside), alpha=weight)
+        planes = total
+    return planes
