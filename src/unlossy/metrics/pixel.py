@@ -9,8 +9,8 @@ C2 = (0.03 * 255)^2 (Wang et al., "Image quality assessment: from error visibili
 similarity", 2004). Only windows that lie inside the frame count. Two customs exist and differ by
 0.005 on the same pair of frames: the paper's Gaussian window, and scikit-image's default.
 
-Ours because the speed counts, every clip of every model pays for it: shifted additions, one frame at
-a time, take 5 ms for both windows at 320x180 on one core, scikit-image 21.
+Ours because the speed counts, every clip of every model pays for it: shifted additions, a frame at
+a time, take 5 ms for both windows at 320x180 on one core, scikit-image 15.
 """
 
 from __future__ import annotations
@@ -73,16 +73,23 @@ def ssim(frames: Tensor, clean: Tensor, window: Window) -> list[float]:
 
 
 def _ssim(frame: Tensor, clean: Tensor, window: Window) -> float:
-    # Variances do not see the offset, and float32 keeps three more bits of them around zero.
-    x, y = frame.float().sub_(128), clean.float().sub_(128)  # (3, H, W)
-    planes = torch.stack([x, y, x.square().add_(y.square()), x * y])
-    mean_x, mean_y, squares, product = _windowed(planes, window.weights)
-    spread = (squares - mean_x.square() - mean_y.square()) * window.correction
-    shared = (product - mean_x * mean_y) * window.correction
-    mean_x, mean_y = mean_x + 128, mean_y + 128
+    """Return the same mean through the difference d = x - y, on which float32 loses nothing.
+
+    (2 s_xy + C2) / (s_x^2 + s_y^2 + C2) = 1 - s_d^2 / (s_x^2 + s_y^2 + C2), and so for the means.
+    """
+    # Variances do not see an offset; around zero their squares keep more bits.
+    offset = clean.float().mean((-2, -1), keepdim=True).round()  # (3, 1, 1)
+    x, y = frame.float().sub_(offset), clean.float().sub_(offset)  # (3, H, W)
+    d = x - y
+    planes = torch.stack([x, d, x.square().add_(y.square()), d.square()])
+    mean_x, mean_d, squares, d_squares = _windowed(planes, window.weights)
+    mean_y = mean_x - mean_d
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
-    return float((luminance * (2 * shared + c2) / (spread + c2)).mean(dtype=torch.float64))
+    spread = (squares - mean_x.square() - mean_y.square()) * window.correction
+    contrast = 1 - (d_squares - mean_d.square()) * window.correction / (spread + c2)
+    power = (mean_x + offset).square().add_((mean_y + offset).square())
+    luminance = 1 - mean_d.square() / (power + c1)
+    return float((luminance * contrast).mean(dtype=torch.float64))
 
 
 def _windowed(planes: Tensor, weights: tuple[float, ...]) -> Tensor:
