@@ -1,8 +1,7 @@
 """Pictures: GIFs and other animations as they are shown, stills, and folders of frames.
 
 Pillow composites an animation with its disposal rules; this module turns it into frames with exact
-times, carries alpha apart, and refuses half files, which Pillow shows as far as they go. Reached
-through `video.py`, which sends every file to its reader.
+times, carries alpha apart, and refuses half files, which Pillow shows as far as they go.
 """
 
 from __future__ import annotations
@@ -12,10 +11,9 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,42 +21,9 @@ from PIL import Image, ImageOps, ImageSequence
 from torch import Tensor
 
 from unlossy.errors import UserError
+from unlossy.video.frame import Frame, Probe, shown_delay
 
 SUFFIXES = (".gif", ".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-
-
-class Frame(NamedTuple):
-    """A frame as shown: composited, upright."""
-
-    rgb: Tensor  # uint8 (3, H, W)
-    alpha: Tensor | None  # uint8 (H, W); None where every pixel is opaque
-    time: Fraction  # seconds since the start of the file
-    duration: Fraction  # seconds; of a GIF the delay as stored, 0 included
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a file declares.
-
-    Attributes:
-        frames: number of frames; an estimate where not `exact` (WebM and MKV keep no count).
-        exact: whether `frames` is a count.
-        width: columns as shown, after rotation.
-        height: rows as shown.
-        rate: mean frames per second.
-        time_base: seconds per tick of the file's clock.
-        has_audio: whether there is sound.
-        loop: repeats of an animation, 0 for ever; None where the file asks for none.
-    """
-
-    frames: int
-    exact: bool
-    width: int
-    height: int
-    rate: Fraction
-    time_base: Fraction
-    has_audio: bool = False
-    loop: int | None = None
 
 
 def probe_picture(path: Path) -> Probe:
@@ -71,11 +36,6 @@ def probe_picture(path: Path) -> Probe:
         base = Fraction(1, 100 if image.format == "GIF" else 1000)
         rate = 1 / shown_delay(_delay(image))
         return Probe(count, True, width, height, rate, base, loop=image.info.get("loop"))
-
-
-def shown_delay(delay: Fraction) -> Fraction:
-    """Return the seconds for which a browser shows a frame: delays under 20 ms become 100 ms."""
-    return delay if delay >= Fraction(1, 50) else Fraction(1, 10)
 
 
 def picture_frames(path: Path, size: tuple[int, int] | None) -> Iterator[Frame]:

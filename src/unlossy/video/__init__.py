@@ -1,0 +1,132 @@
+"""Containers: every frame of a file, in order, counted, with its exact time; frames to a file.
+
+    probe ── what a file declares              filter_frames ── an FFmpeg filter graph
+    shown_frames ── rgb, alpha, time           VideoWriter ── MP4 and WebM, audio copied
+
+The only package that imports PyAV; GIFs, images and folders of them go through Pillow. Frames are
+uint8 RGB tensors (3, H, W); times are Fractions of a second, because float rates drift.
+
+Colours of untagged video: players take BT.709 for HD and BT.601 below, and so do we, both ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unlossy.errors import UserError
+from unlossy.video import decoding, pictures
+from unlossy.video.filters import filter_frames
+from unlossy.video.frame import Frame, Probe, shown_delay
+from unlossy.video.writing import VideoWriter, copies_audio, replacing
+
+SUFFIXES = pictures.SUFFIXES + decoding.SUFFIXES
+
+__all__ = [
+    "SUFFIXES",
+    "Frame",
+    "Probe",
+    "VideoWriter",
+    "copies_audio",
+    "filter_frames",
+    "iter_frames",
+    "probe",
+    "read_frames",
+    "replacing",
+    "shown_delay",
+    "shown_frames",
+]
+
+
+def probe(path: str | Path) -> Probe:
+    """Return what a video, GIF, image or folder of images declares; decodes one frame at most.
+
+    Raises:
+        UserError: the file is missing, empty, truncated, or not what its suffix says.
+    """
+    path = _existing(path)
+    if _is_picture(path):
+        return pictures.probe_picture(path)
+    return decoding.probe_video(path)
+
+
+def shown_frames(
+    path: str | Path,
+    start: int = 0,
+    count: int | None = None,
+    size: tuple[int, int] | None = None,
+    every: int = 1,
+) -> Iterator[Frame]:
+    """Yield frames `start, start + every, ...` of a video, GIF, image or folder of images.
+
+    Frames are counted by decoding, never by time stamps, so the cost grows with `start`: read a
+    film in one pass.
+
+    Args:
+        path: what to read.
+        start: index of the first frame.
+        count: frames to yield, None for all.
+        size: (width, height) to average the area down to.
+        every: step in frames.
+
+    Raises:
+        UserError: unreadable, truncated, or without the frames asked for.
+    """
+    path = _existing(path)
+    frames: Iterator[Frame]
+    if _is_picture(path):
+        frames = islice(pictures.picture_frames(path, size), start, None, every)
+    else:
+        frames = decoding.decoded(path, start, size, every)
+    found = 0
+    for frame in islice(frames, count):
+        found += 1
+        yield frame
+    if found < (1 if count is None else count):
+        raise UserError(
+            f"{path} is too short: {count or 1} frames from frame {start} wanted, {found} there."
+        )
+
+
+def iter_frames(
+    path: str | Path,
+    start: int = 0,
+    count: int | None = None,
+    size: tuple[int, int] | None = None,
+    every: int = 1,
+) -> Iterator[Tensor]:
+    """Yield the pictures, uint8 (3, H, W), of `shown_frames`."""
+    for frame in shown_frames(path, start, count, size, every):
+        yield frame.rgb
+
+
+def read_frames(
+    path: str | Path,
+    start: int = 0,
+    count: int | None = None,
+    size: tuple[int, int] | None = None,
+    every: int = 1,
+) -> Tensor:
+    """Return the pictures of `shown_frames` as one uint8 tensor (T, 3, H, W)."""
+    return torch.stack(list(iter_frames(path, start, count, size, every)))
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist; check the path.")
+    if path.is_file():
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty (0 bytes); copy or download it again.")
+        if path.suffix.lower() not in SUFFIXES:
+            known = " ".join(SUFFIXES)
+            raise UserError(f"{path} is of a kind I cannot read; convert it to one of {known}.")
+    return path
+
+
+def _is_picture(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() in pictures.SUFFIXES
