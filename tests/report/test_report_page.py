@@ -14,7 +14,13 @@ from unlossy.report import write_report
 from unlossy.report.pictures import AMPLIFY, MARGIN, TEXT, strip
 from unlossy.report.plots import read_curves
 
-METRICS = "step,train/loss,val/psnr,val/ssim\n1,0.5,,\n2,,30.0,0.9\n4,,31.0,0.91\n"
+METRICS = """step,name,value
+1,train/total,0.5
+2,val/psnr,30.0
+2,val/ssim,0.9
+4,val/psnr,31.0
+4,val/ssim,0.91
+"""
 
 
 def _rows(gain):
@@ -55,12 +61,12 @@ def test_an_unwritable_place_gets_a_sentence(make_run, tmp_path):
         write_report(tmp_path / "runs", tmp_path / "file" / "out")
 
 
-def test_curves_skip_blank_cells_and_take_the_last_of_a_repeated_step(tmp_path):
-    (tmp_path / "metrics.csv").write_text(METRICS + "4,,32.0,0.92\n")
+def test_curves_take_the_last_of_a_repeated_step_and_pass_over_a_cut_line(tmp_path):
+    (tmp_path / "metrics.csv").write_text(METRICS + "4,val/psnr,32.0\n6,val/ps")
     curves = read_curves(tmp_path)
     assert curves == {
         "val/psnr": [(2.0, 30.0), (4.0, 32.0)],
-        "val/ssim": [(2.0, 0.9), (4.0, 0.92)],
+        "val/ssim": [(2.0, 0.9), (4.0, 0.91)],
     }
 
 

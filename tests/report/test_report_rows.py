@@ -50,6 +50,13 @@ def test_the_newest_of_two_equal_runs_counts(make_run, tmp_path):
     assert (after["seeds"], after["psnr"]) == (1, 31.5)
 
 
+def test_an_evaluation_does_not_replace_what_the_run_itself_measured(make_run, tmp_path):
+    make_run("run", _rows(31.0), config={"trainer": {"max_steps": 9}}, stamp="2026-11-21_10_a")
+    make_run("eval", _rows(32.0), config={"split": "test"}, stamp="2026-11-21_11_b")
+    after = spread(collect(tmp_path / "runs"))[1]
+    assert (after["seeds"], after["psnr"]) == (1, 31.0)
+
+
 def test_a_filter_measured_twice_on_other_clips_stays_two_lines(make_run, tmp_path):
     make_run("a", [make_row("input", "a", 30.0)])
     make_run("b", [make_row("input", "z", 20.0)])

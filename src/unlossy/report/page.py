@@ -105,7 +105,7 @@ def _panels(rows: Sequence[Row], root: Path, out: Path) -> list[str]:
 def _list_of(runs: Sequence[Run], root: Path) -> list[str]:
     parts = ["## Runs\n", "| run | seed | revision | device | seconds |", "|---|---|---|---|---|"]
     for run in runs:
-        cells = [str(run.card.get(key, "")) for key in ("seed", "revision", "device", "seconds")]
+        cells = [str(run.card.get(key, "")) for key in ("seed", "git", "device", "seconds")]
         parts.append(f"| {run.folder.relative_to(root).as_posix()} | {' | '.join(cells)} |")
     return parts
 

@@ -20,18 +20,19 @@ BETTER, WORSE = "#2a788e", "#d1495b"
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """Return every `val/...` column of the run's `metrics.csv` files as (step, value) pairs.
+    """Return every `val/...` scalar of the run's `metrics.csv` (step, name, value) by name.
 
-    A resumed run may have written a step twice; the last value counts. A cut line ends its file.
+    Of a step that was logged twice the last value counts; lines that were cut off are passed over.
     """
+    path = folder / "metrics.csv"
+    if not path.exists():
+        return {}
     values: dict[str, dict[float, float]] = defaultdict(dict)
-    for path in sorted(folder.rglob("metrics.csv")):
-        with path.open(newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                for key, cell in line.items():
-                    if key and key.startswith("val/") and cell and line.get("step"):
-                        values[key][float(line["step"])] = float(cell)
-    return {key: sorted(points.items()) for key, points in values.items()}
+    with path.open(newline="", encoding="utf-8") as file:
+        for cells in csv.reader(file):
+            if len(cells) == 3 and cells[1].startswith("val/"):
+                values[cells[1]][float(cells[0])] = float(cells[2])
+    return {name: sorted(points.items()) for name, points in values.items()}
 
 
 def plot_steps(runs: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> bool:

@@ -145,7 +145,10 @@ def collect(root: Path) -> list[Row]:
     Raises:
         UserError: as `find_runs`, or a damaged `rows.csv`.
     """
-    runs = find_runs(root)
+    # What a run says of its own model counts more than a later eval.py, which has no trainer.
+    runs = sorted(
+        find_runs(root), key=lambda run: any(k.startswith("trainer.") for k in run.settings)
+    )
     _name_degradations(runs)
     peers = defaultdict(list)
     for run in runs:
