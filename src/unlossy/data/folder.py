@@ -1,0 +1,192 @@
+"""Any folder of videos, GIFs, or folders of frames.
+
+    path/cat.mp4  path/b/dog.gif            a clip each
+    path/c/0001.png  path/c/0002.png  ...   one clip: the frames in natural order
+    path/photo.png                          a picture in the folder itself: a clip of one frame
+
+The split follows a hash of each clip's name, so that adding files moves none of the others, or
+explicit lists: text files with a line `name` or `name nFrames` per clip, as GIF-Faces and
+GIF-Moments have them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+from torch import Tensor
+
+from unlossy import video
+from unlossy.data.digest import digest
+from unlossy.data.frame_store import stored
+from unlossy.data.source import Source
+from unlossy.errors import UserError
+from unlossy.sample import Clip, Split
+from unlossy.video import decoding, pictures
+
+_ANIMATED = (".gif", *decoding.SUFFIXES)
+
+
+class _Item(NamedTuple):
+    path: Path
+    limit: int | None  # frames to use; None for all
+
+
+@dataclass(frozen=True)
+class Folder(Source):
+    """The clips below a folder.
+
+    Args:
+        path: the folder.
+        every: keep every n-th frame.
+        size: (width, height) to average down to; None keeps each clip's own.
+        val: share of the clips for validation, by hash of the name.
+        test: share for testing; 1.0 for a folder that is only evaluated.
+        lists: split -> list file, relative to `path` or not; replaces the shares.
+
+    Raises:
+        UserError: no path, not a folder, nothing in it, or a list that names what is not there.
+    """
+
+    path: str | None
+    every: int = 1
+    size: Sequence[int] | None = None
+    val: float = 0.1
+    test: float = 0.1
+    lists: Mapping[Split, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.path is None:
+            raise UserError("source=folder needs source.path=FOLDER, the folder of your clips.")
+        if not self._root.is_dir():
+            problem = "is a file, not a folder" if self._root.exists() else "does not exist"
+            raise UserError(f"{self._root} {problem}; set source.path to the folder of your clips.")
+        if self.every < 1 or min(self.val, self.test) < 0 or self.val + self.test > 1:
+            raise UserError(
+                f"source.every={self.every} must be at least 1, source.val={self.val} and "
+                f"source.test={self.test} shares that sum to at most 1."
+            )
+        if not self._items:
+            kinds = " ".join(_ANIMATED)
+            raise UserError(
+                f"{self._root} holds no clips; put videos ({kinds}) or folders of frames there."
+            )
+        self._splits  # noqa: B018  refuse bad lists here, not in the middle of a run
+
+    def clips(self, split: Split) -> Sequence[Clip]:
+        """Return the clips of a split by name; decodes them on the first call to count frames."""
+        return list(self._clips(split))
+
+    def read(self, clip: Clip, start: int, count: int) -> Tensor:
+        """Return frames as a view of the decoded clip."""
+        return self._decoded(clip.name)[start : start + count]
+
+    def version(self, clip: Clip) -> str:
+        """Return the digest of the clip's name, file sizes and times, and what is kept of it."""
+        item = self._item(clip.name)
+        files = sorted(item.path.iterdir()) if item.path.is_dir() else [item.path]
+        stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        return digest(clip.name, stats, item.limit, self.every, self.size)
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.path or "").expanduser()
+
+    @cached_property
+    def _items(self) -> dict[str, Path]:
+        """Name -> file or folder of frames; hidden files and other kinds are passed over."""
+        found: dict[str, Path] = {}
+        for path in sorted(self._root.rglob("*")):
+            name = path.relative_to(self._root).as_posix()
+            suffix = path.suffix.lower()
+            if path.name.startswith(".") or not path.is_file():
+                continue
+            if suffix in _ANIMATED or (suffix in pictures.SUFFIXES and path.parent == self._root):
+                found[name] = path
+            elif suffix in pictures.SUFFIXES:
+                found[path.parent.relative_to(self._root).as_posix()] = path.parent
+        return found
+
+    @cached_property
+    def _splits(self) -> dict[Split, dict[str, _Item]]:
+        return self._by_hash() if self.lists is None else self._by_lists(self.lists)
+
+    def _by_hash(self) -> dict[Split, dict[str, _Item]]:
+        place = {
+            name: int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) for name in self._items
+        }
+        order = sorted(self._items, key=place.__getitem__)
+        shares: dict[Split, float] = {"test": self.test, "val": self.val}
+        shares["train"] = 1.0 - self.test - self.val
+        splits: dict[Split, list[str]] = {split: [] for split in shares}
+        for name in order:
+            below = place[name] / 2**32
+            held_out: Split = "test" if below < self.test else "val"
+            splits[held_out if below < self.test + self.val else "train"].append(name)
+        for split, share in shares.items():
+            fullest = max(splits.values(), key=len)
+            if share > 0 and not splits[split]:  # a small folder: the fullest split gives a clip
+                if len(fullest) < 2:
+                    raise UserError(
+                        f"{self._root} holds {len(order)} clip(s), too few to train, validate and "
+                        "test on; add some, or set source.test=1 source.val=0 to evaluate only."
+                    )
+                splits[split].append(fullest.pop(0))
+        return {
+            split: {name: _Item(self._items[name], None) for name in sorted(names)}
+            for split, names in splits.items()
+        }
+
+    def _by_lists(self, lists: Mapping[Split, str]) -> dict[Split, dict[str, _Item]]:
+        stems = {str(Path(name).with_suffix("")): path for name, path in self._items.items()}
+        splits: dict[Split, dict[str, _Item]] = {split: {} for split in get_args(Split)}
+        owner: dict[Path, str] = {}
+        for split, file in lists.items():
+            path = self._root / Path(file).expanduser()
+            if not path.is_file():
+                raise UserError(f"source.lists.{split}: the list {path} does not exist.")
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                if not line.strip():
+                    continue
+                name, _, count = line.strip().partition(" ")
+                clip = self._items.get(name) or stems.get(name)
+                if clip is None or not (count.strip() or "1").isdigit():
+                    raise UserError(
+                        f"{path}, line {number}: {line.strip()!r} is not `name` or "
+                        f"`name nFrames` of a clip in {self._root}."
+                    )
+                if owner.setdefault(clip, split) != split:
+                    raise UserError(f"{path}, line {number}: {name} is in {owner[clip]} already.")
+                splits[split][name] = _Item(clip, int(count) if count.strip() else None)
+        return splits
+
+    def _item(self, name: str) -> _Item:
+        return next(items[name] for items in self._splits.values() if name in items)
+
+    @cached_property
+    def _found(self) -> dict[Split, list[Clip]]:
+        return {}
+
+    def _clips(self, split: Split) -> list[Clip]:
+        if split not in self._found:
+            shapes = {name: self._decoded(name).shape for name in self._splits[split]}
+            self._found[split] = [
+                Clip(name, frames, height, width, "folder")
+                for name, (frames, _, height, width) in shapes.items()
+            ]
+        return self._found[split]
+
+    def _decoded(self, name: str) -> Tensor:
+        item = self._item(name)
+        total = item.limit or video.probe(item.path).frames
+        key = self.version(Clip(name, 0, 0, 0, "folder"))
+        return stored(name, key, lambda: self._decode(item), -(-total // self.every))
+
+    def _decode(self, item: _Item) -> Iterator[Tensor]:
+        count = None if item.limit is None else -(-item.limit // self.every)
+        size = None if self.size is None else (self.size[0], self.size[1])
+        return video.iter_frames(item.path, 0, count, size, self.every)

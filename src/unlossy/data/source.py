@@ -1,0 +1,38 @@
+"""The contract of a source of clean clips.
+
+    clips(split) ──► names and sizes          read(clip, start, count) ──► uint8 (T, 3, H, W)
+
+A source is a frozen dataclass of plain values, so that its configuration is its identity. `read`
+must cost the same at the start and the end of a clip: what has to be decoded is decoded once, by
+`frame_store.stored`. A split never shares a frame with another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from unlossy.data.digest import digest
+from unlossy.sample import Clip, Split
+
+
+class Source(Protocol):
+    """Where clean clips come from. Subclass it for the two methods that have a default."""
+
+    def clips(self, split: Split) -> Sequence[Clip]:
+        """Return the clips of a split, in an order that depends on the configuration alone."""
+        ...
+
+    def read(self, clip: Clip, start: int, count: int) -> Tensor:
+        """Return frames as uint8 (T, 3, H, W), possibly a view of a memory map: do not write it."""
+        ...
+
+    def weight(self, clip: Clip) -> float:
+        """Return how often training draws a frame of `clip`, relative to frames of other clips."""
+        return 1.0
+
+    def version(self, clip: Clip) -> str:
+        """Return a digest that changes whenever the frames of `clip` do."""
+        return digest(self, clip)
