@@ -42,10 +42,10 @@ bench: $(STAMP)  ## Measure speed and memory side by side against the reference 
 	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) "$$script" $(ARGS) || exit 1; done
 
 doctor: $(STAMP)  ## Say what this machine has, what is missing and how to mend it
-	$(RUN) -m unlossy.cli doctor
+	$(VENV)/bin/unlossy doctor
 
 fetch: $(STAMP)  ## Fetch every asset into the cache now, to work without a network later
-	$(RUN) -m unlossy.cli fetch
+	$(VENV)/bin/unlossy fetch
 
 clean:  ## Remove caches of the tools; runs/ and the virtual environment stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache build dist
