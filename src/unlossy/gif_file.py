@@ -2,10 +2,10 @@
 
     header  screen  [global table]  [loop]  { control  descriptor  [local table]  LZW }*  trailer
 
-Every frame is written whole, in the order and with the indices of the caller. Pillow's and FFmpeg's
-writers do not promise that: they merge equal frames, crop to what changed, drop and reorder palette
-entries. Only the LZW coder is borrowed, Pillow's, and at the smallest code size that fits the palette
-(both of those writers always start at 9-bit codes, which wastes a few percent at 32 colours).
+Every frame is written whole, in the order and with the indices of the caller. The writers of Pillow
+and FFmpeg do not promise that: they merge equal frames, crop to what changed, drop and reorder
+palette entries. Only the LZW coder is borrowed, Pillow's, at the smallest code size that fits the
+palette, where both of those writers always start at 9-bit codes.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def write_gif(
 
     Args:
         frames: indices (h, w), one array per frame, all of one size; may be a generator.
-        palettes: one (P, 3) per frame, 1 <= P <= 256, written as local tables; or a single one for all
-            frames, written once as the global table.
+        palettes: one (P, 3) per frame, 1 <= P <= 256, written as local tables; or a single one
+            for all frames, written once as the global table.
         delays: how long each frame stays, in 1/100 s. Browsers and FFmpeg show 0 and 1 as 10.
         loop: how often to repeat, 0 for ever; None to play once, without a loop extension.
         transparent: the see-through index of each frame, None where it has none.

@@ -4,11 +4,11 @@
                                                3 5 1    (sixteenths)
 
 R. Floyd, L. Steinberg, "An adaptive algorithm for spatial greyscale", Proc. SID 17(2), 1976. Raster
-order, every row from left to right; the sum of a pixel and what reached it is clamped to 0..255 before
-the closest colour is looked up, and the error is taken from the clamped value.
+order, every row from left to right. The sum of a pixel and what reached it is clamped to 0..255
+before the closest colour is looked up, and the error is taken from the clamped value.
 
-Raster order only forces a pixel to wait for its left neighbour and three above it. So all pixels of a
-slanted line x + 2 y = d, in all frames, are independent, and a clip takes w + 2 h steps of numpy:
+A pixel only waits for its left neighbour and for three above it. So all pixels of a slanted line
+x + 2 y = d, in all frames, are independent, and a clip takes w + 2 h steps of numpy:
 
     d = x + 2y      0 1 2 3 4        (y, x) needs lines d - 1 (left, above right),
                     2 3 4 5 6                           d - 2 (above), d - 3 (above left)

@@ -1,14 +1,16 @@
-"""The GIF: few frames, few colours, no blending; what CCDNet undoes (section 1 of its specification).
+"""The GIF: few frames, few colours, no blending; what CCDNet undoes.
 
     clean ──every D-th frame──► palette of at most N colours ──f_C, or error diffusion──► G, C
 
-Each frame has its own palette, as in the published benchmark, or the whole clip has one. Without dither
-G = f_C(clean) with f_C the exact nearest colour, hence f_C(G) = G. A frame of at most N colours is kept
-as it is. Entries that no pixel uses are dropped, so the palette's size is the number of colours seen.
+Y. Wang et al., "GIF2Video: Color Dequantization and Temporal Interpolation of GIF Images", CVPR
+2019. Each frame has its own palette, as in that benchmark, or the whole clip has one. Without
+dither G = f_C(clean) with f_C the exact nearest colour, hence f_C(G) = G. A frame of at most N
+colours is kept as it is. Entries that no pixel uses are dropped, so that the palette's size is the
+number of colours seen.
 
-Departure from the benchmark: its frames were separate one-frame GIFs made by MATLAB; ours are one
-animated GIF, whose bytes are the witness of what was kept and the count of its bits. Every frame is
-stored whole; encoders that store only what changed make static scenes smaller, not different.
+Departure: the benchmark's frames are one-frame GIFs made by MATLAB. Ours are one animated GIF,
+whose bytes are the witness of what was kept and the count of its bits. It stores every frame whole,
+where optimising encoders store what changed: the same pixels in fewer bytes when little moves.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import torch
 
 from unlossy.degradations import palettes
 from unlossy.degradations.dither import floyd_steinberg
+from unlossy.degradations.frames import keep_every
 from unlossy.degradations.palettes import Bytes
 from unlossy.errors import UserError
 from unlossy.gif_file import write_gif
@@ -32,9 +35,7 @@ Palette = Literal["kmeans", "wu", "median_cut", "octree"]
 Dither = Literal["none", "floyd_steinberg"]
 Scope = Literal["frame", "global"]
 
-_DELAY = (
-    4  # 1/100 s per clean frame: 25 frames/s, what the packaged clips have; no pixel depends on it
-)
+DELAY = 4  # 1/100 s per clean frame, as at 25 frames/s; nothing but the file's clock depends on it
 _SAMPLE = 1 << 20  # a palette is found from at most this many pixels, evenly spread
 
 
@@ -60,53 +61,51 @@ class Gif:
     every: int = 1
 
     scale: ClassVar[int] = 1
+    keeps: ClassVar[frozenset[str]] = frozenset({"palette", "palette_size"})
 
     def __post_init__(self) -> None:
-        if not 2 <= self.colors <= 256:
-            raise UserError(
-                f"{self.colors} colours asked for (degradation.colors), but a GIF palette holds 2 "
-                "to 256; choose a number in that range."
-            )
-        if self.every < 1:
-            raise UserError(f"degradation.every={self.every} keeps no frame; use 1 or more.")
-        for field, choices in (("palette", Palette), ("dither", Dither), ("scope", Scope)):
-            if getattr(self, field) not in get_args(choices):
-                raise UserError(
-                    f"degradation.{field}={getattr(self, field)} is unknown; choose one of "
-                    f"{', '.join(get_args(choices))}."
-                )
+        check_counts(self.colors, self.every)
+        check_choice("palette", self.palette, get_args(Palette))
+        check_choice("dither", self.dither, get_args(Dither))
+        check_choice("scope", self.scope, get_args(Scope))
 
     def __call__(self, clip: Degraded, rng: torch.Generator) -> Degraded:
         """Return the GIF's frames, index, palettes and bytes; `reference` stays the clean clip."""
-        kept = clip["frames"][:: self.every]
-        frames = kept.permute(0, 2, 3, 1).contiguous().numpy()  # (S, h, w, 3)
+        kept = keep_every(clip, self.every)
+        frames = kept["frames"].permute(0, 2, 3, 1).contiguous().numpy()  # (S, h, w, 3)
         if self.scope == "global":
             tables = [self._find(frames.reshape(-1, 3))]
+            per_frame = tables * len(frames)
         else:
-            tables = [self._find(frame.reshape(-1, 3)) for frame in frames]
-        per_frame = tables * len(frames) if self.scope == "global" else tables
+            tables = per_frame = [self._find(frame.reshape(-1, 3)) for frame in frames]
         if self.dither == "none":
-            index = np.stack([palettes.nearest(*pair) for pair in zip(frames, per_frame)])
+            pairs = zip(frames, per_frame, strict=True)
+            index = np.stack([palettes.nearest(frame, table) for frame, table in pairs])
         else:
             index = floyd_steinberg(frames, per_frame)
-        times = clip["t_in"][:: self.every]
-        side = {key: value[:: self.every] for key, value in clip["side"].items()}
-        thinned = Degraded(**{**clip, "frames": kept, "t_in": times, "side": side})
-        return as_gif(thinned, index, tables, self.colors, self.every * _DELAY)
+        return as_gif(kept, index, tables, rows=self.colors, delay=self.every * DELAY)
 
     def _find(self, pixels: Bytes) -> Bytes:
         exact = palettes.few(pixels, self.colors)
         if exact is not None:
             return exact
-        # An odd stride, so that the sample does not run along the columns.
-        sample = pixels[:: len(pixels) // _SAMPLE | 1] if len(pixels) > _SAMPLE else pixels
-        return _FINDERS[self.palette](np.ascontiguousarray(sample), self.colors)
+        # An odd stride, so that the sample does not run along columns.
+        sample = np.ascontiguousarray(pixels[:: len(pixels) // _SAMPLE | 1])
+        match self.palette:
+            case "kmeans":
+                return palettes.kmeans(sample, self.colors)
+            case "wu":
+                return palettes.wu(sample, self.colors)
+            case "median_cut":
+                return palettes.median_cut(sample, self.colors)
+            case "octree":
+                return palettes.octree(sample, self.colors)
 
 
 def as_gif(
-    clip: Degraded, index: Bytes, tables: Sequence[Bytes], rows: int, delay: int
+    clip: Degraded, index: Bytes, tables: Sequence[Bytes], *, rows: int, delay: int
 ) -> Degraded:
-    """Return `clip` as the GIF that shows these indices: its frames, side and bytes.
+    """Return `clip` as the GIF that shows these indices: its frames, side entries and bytes.
 
     Args:
         clip: gives name, times, other side entries and reference.
@@ -128,16 +127,15 @@ def as_gif(
         row[: len(table)] = torch.from_numpy(table) / 255.0
     sizes = torch.tensor([len(table) for table in per_frame])
     shown = np.stack([table[one] for one, table in zip(index, per_frame, strict=True)])
-    result = Degraded(
-        **{
-            **clip,
-            "frames": torch.from_numpy(shown).permute(0, 3, 1, 2).contiguous(),
-            "side": {**clip["side"], "palette": padded, "palette_size": sizes},
-            "stream": write_gif(index, tables, repeat(delay)),
-        }
+    return Degraded(
+        name=clip["name"],
+        frames=torch.from_numpy(shown).permute(0, 3, 1, 2).contiguous(),
+        t_in=clip["t_in"],
+        side={**clip["side"], "palette": padded, "palette_size": sizes},
+        stream=write_gif(index, tables, repeat(delay)),
+        reference=clip["reference"],
+        index=torch.from_numpy(index),
     )
-    result["index"] = torch.from_numpy(index)
-    return result
 
 
 def _used(index: Bytes, table: Bytes) -> tuple[Bytes, Bytes]:
@@ -148,9 +146,19 @@ def _used(index: Bytes, table: Bytes) -> tuple[Bytes, Bytes]:
     return (np.cumsum(used) - 1).astype(np.uint8)[index], table[used]
 
 
-_FINDERS = {
-    "kmeans": palettes.kmeans,
-    "wu": palettes.wu,
-    "median_cut": palettes.median_cut,
-    "octree": palettes.octree,
-}
+def check_counts(colors: int, every: int) -> None:
+    """Raise a UserError if no GIF has that many colours, or no frame would be kept."""
+    if not 2 <= colors <= 256:
+        raise UserError(
+            f"{colors} colours asked for (degradation.colors), but a GIF palette holds 2 to 256; "
+            "choose a number in that range."
+        )
+    if every < 1:
+        raise UserError(f"degradation.every={every} keeps no frame; use 1 or more.")
+
+
+def check_choice(field: str, value: str, choices: Sequence[str]) -> None:
+    """Raise a UserError that lists the choices if `value` is none of them."""
+    if value not in choices:
+        known = ", ".join(choices)
+        raise UserError(f"degradation.{field}={value} is unknown; choose one of {known}.")
