@@ -2,7 +2,7 @@
 
     Identity        the degraded clip as it is
     Gaussian        every pixel averaged with its neighbours
-    Undither        the same, but only with neighbours whose palette colours are neighbours too
+    Undither        the same, the less the better the palette could have shown the average
     FFmpegFilter    FFmpeg's nlmeans, bilateral, deband, gradfun
 
 None of them learns, but a filter of fixed strength would be a straw man: each comes with a short
@@ -21,6 +21,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 from torch.nn import functional
 
+from unlossy.errors import UserError
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Restored, Sample, to_float
 from unlossy.video import filter_frames
@@ -38,11 +39,14 @@ class Identity(EnhancementModel):
         return Restored(estimate=batch["degraded"], extras={})
 
 
-class _Tuned(EnhancementModel, Generic[Setting]):
+class Tuned(EnhancementModel, Generic[Setting]):
     """A filter of one setting out of a list; the middle one until `fit` has chosen.
 
     Args:
         settings: from weak to strong.
+
+    Raises:
+        UserError: no setting, or a standard deviation that is not positive.
     """
 
     trainable = False
@@ -50,7 +54,12 @@ class _Tuned(EnhancementModel, Generic[Setting]):
 
     def __init__(self, settings: Sequence[Setting]) -> None:
         super().__init__()
-        self.settings = tuple(settings)
+        if not settings or any(isinstance(value, float | int) and value <= 0 for value in settings):
+            raise UserError(
+                f"{type(self).__name__} got settings={list(settings)}; give at least one, and "
+                "standard deviations above zero."
+            )
+        self.settings: tuple[Setting, ...] = tuple(settings)
         self.register_buffer("choice", torch.tensor(len(self.settings) // 2))
 
     @property
@@ -60,10 +69,10 @@ class _Tuned(EnhancementModel, Generic[Setting]):
 
     def forward(self, batch: Sample) -> Restored:
         """Return the filtered frames, (B, S, 3, h, w)."""
-        return Restored(estimate=self.apply(batch, self.settings[int(self.choice)]), extras={})
+        return Restored(estimate=self.smooth(batch, self.settings[int(self.choice)]), extras={})
 
     @abstractmethod
-    def apply(self, batch: Sample, setting: Setting) -> Tensor:
+    def smooth(self, batch: Sample, setting: Setting) -> Tensor:
         """Return the frames of `batch["degraded"]` filtered, (B, S, 3, h, w) in [0, 1]."""
 
     def fit(self, batches: Iterable[Sample]) -> None:
@@ -76,37 +85,41 @@ class _Tuned(EnhancementModel, Generic[Setting]):
             frame = to_float(_middle_frame(batch))
             if torch.equal(frame["degraded"], frame["clean"]):
                 continue
-            filtered = [self.apply(frame, setting) for setting in self.settings]
+            filtered = [self.smooth(frame, setting) for setting in self.settings]
             gains.append([_psnr(estimate, frame["clean"]) for estimate in filtered])
         if gains:
             self.choice.fill_(int(torch.tensor(gains).mean(0).argmax()))
 
 
-class Gaussian(_Tuned[float]):
+class Gaussian(Tuned[float]):
     """Gaussian smoothing.
 
     Args:
         settings: standard deviations in pixels, from weak to strong.
     """
 
-    def apply(self, batch: Sample, setting: float) -> Tensor:
+    def smooth(self, batch: Sample, setting: float) -> Tensor:
         """Return the frames smoothed by a standard deviation of `setting` pixels."""
         frames = batch["degraded"]
         size = 2 * math.ceil(3 * setting) + 1
         blurred = gaussian_blur2d(
             frames.flatten(0, 1), (size, size), (setting, setting), border_type="replicate"
         )
-        return blurred.unflatten(0, frames.shape[:2])
+        return torch.as_tensor(blurred).reshape(frames.shape)
 
 
-class Undither(_Tuned[float]):
-    """Gaussian smoothing of a GIF within sets of neighbouring palette colours.
+class Undither(Tuned[float]):
+    """Gaussian smoothing of a GIF where its palette had nothing better to offer.
 
-    Two palette colours are neighbours when no third lies in the ball that has them as poles (the
-    Gabriel graph of the palette): only between such two does a quantiser draw a contour, or a
-    dither mix a shade. A pixel is averaged with the pixels around it whose colours are neighbours
-    of its own; across any other pair there is an edge of the picture, which stays. The idea, with
-    another test of similarity, is that of the tool `undither` by Kornel Lesiński.
+    The weight of a neighbour is multiplied by how far the palette misses the mean m of the two
+    palette colours a and b, relative to how far a and b themselves are from it:
+
+        likeness(a, b) = min_c |c - m|^2 / |a - m|^2        c over the palette, m = (a + b) / 2
+
+    1 where no third colour lies in the ball with poles a and b: only between such two does a
+    quantiser draw a contour through a smooth shade, or a dither mix one. 0 where m is in the palette:
+    the step was meant, and stays. The idea is that of the tool `undither` by Kornel Lesiński, whose
+    weights fall in three steps (1, 1/4, 0) where ours are this ratio.
 
     Args:
         settings: standard deviations in pixels, from weak to strong.
@@ -114,7 +127,7 @@ class Undither(_Tuned[float]):
 
     needs = frozenset({"palette", "palette_size"})
 
-    def apply(self, batch: Sample, setting: float) -> Tensor:
+    def smooth(self, batch: Sample, setting: float) -> Tensor:
         """Return the frames smoothed by at most a standard deviation of `setting` pixels."""
         frames = batch["degraded"]
         palettes = batch["side"]["palette"].flatten(0, 1)
@@ -123,17 +136,25 @@ class Undither(_Tuned[float]):
             _smooth_within(frame, palette[: int(size)], setting)
             for frame, palette, size in zip(frames.flatten(0, 1), palettes, sizes, strict=True)
         ]
-        return torch.stack(smoothed).unflatten(0, frames.shape[:2])
+        return torch.stack(smoothed).reshape(frames.shape)
 
 
-class FFmpegFilter(_Tuned[str]):
+class FFmpegFilter(Tuned[str]):
     """A chain of FFmpeg filters, as its command line would run it on these frames.
 
     Args:
         settings: filter graphs in FFmpeg's syntax, from weak to strong.
+
+    Raises:
+        UserError: FFmpeg refuses one of them.
     """
 
-    def apply(self, batch: Sample, setting: str) -> Tensor:
+    def __init__(self, settings: Sequence[str]) -> None:
+        super().__init__(settings)
+        for graph in settings:
+            filter_frames(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), graph)
+
+    def smooth(self, batch: Sample, setting: str) -> Tensor:
         """Return the frames as the graph `setting` leaves them, rounded to 8 bits on the way."""
         frames = batch["degraded"]
         clips = frames.mul(255).round().to("cpu", torch.uint8)
@@ -142,25 +163,25 @@ class FFmpegFilter(_Tuned[str]):
 
 
 def _smooth_within(frame: Tensor, palette: Tensor, sigma: float) -> Tensor:
-    """Average (3, h, w) over the window of `sigma` with those of neighbouring palette colours."""
+    """Average (3, h, w) with its neighbours, weighted by distance and by `_likeness`."""
     height, width = frame.shape[-2:]
-    near = _gabriel(palette)  # (P, P)
+    likeness = _likeness(palette)  # (P, P)
     index = _indices(frame, palette)  # (h, w)
-    reach = math.ceil(2 * sigma)
-    around = functional.pad(frame[None], (reach,) * 4, mode="replicate")[0]
-    around_index = functional.pad(index[None, None].float(), (reach,) * 4, mode="replicate")[
-        0, 0
-    ].long()
-    total, weights = frame.clone(), torch.ones_like(index, dtype=frame.dtype)
+    reach = max(1, round(2 * sigma))
+    margin = (reach, reach, reach, reach)
+    around = functional.pad(frame[None], margin, mode="replicate")[0]
+    # Replicating needs floats, which hold 256 indices exactly.
+    around_index = functional.pad(index[None, None].float(), margin, mode="replicate")[0, 0].long()
+    total, weights = frame.clone(), torch.ones_like(frame[0])
     for dy in range(-reach, reach + 1):
         for dx in range(-reach, reach + 1):
             if dy or dx:
                 rows = slice(reach + dy, reach + dy + height)
                 columns = slice(reach + dx, reach + dx + width)
-                weight = math.exp(-(dy * dy + dx * dx) / (2 * sigma**2))
-                counts = near[index, around_index[rows, columns]] * weight
-                total += around[:, rows, columns] * counts
-                weights += counts
+                near = math.exp(-(dy * dy + dx * dx) / (2 * sigma**2))
+                weight = likeness[index, around_index[rows, columns]] * near
+                total += around[:, rows, columns] * weight
+                weights += weight
     return total / weights
 
 
@@ -173,23 +194,33 @@ def _indices(frame: Tensor, palette: Tensor) -> Tensor:
     return order[torch.searchsorted(ordered, pixels).clamp(max=len(ordered) - 1)]
 
 
-def _gabriel(palette: Tensor) -> Tensor:
-    """Return the (P, P) matrix, 1 where no colour c has (c - a) . (c - b) < 0."""
+def _likeness(palette: Tensor) -> Tensor:
+    """Return the (P, P) matrix of min_c |c - m|^2 / |a - m|^2, 1 for equal colours."""
     colors = palette.mul(255).round()  # bytes: all products are exact in float32
     products = colors @ colors.mT
+    squares = products.diagonal()
+    radius = (squares[:, None] + squares - 2 * products) / 4  # |a - m|^2
+    # |c - m|^2 - |a - m|^2 = (c - a) . (c - b) = c . (c - a) - c . b + a . b
     least = torch.full_like(products, math.inf)
     for c in range(len(colors)):
-        to_a = products[c, c] - products[c]  # c . (c - a)
-        least = torch.minimum(least, to_a[:, None] - products[c][None])
-    return (least + products >= 0).float()
+        to_a = products[c, c] - products[c]
+        least = torch.minimum(least, to_a[:, None] - products[c])
+    return torch.where(radius > 0, 1 + (least + products) / radius.clamp(min=0.25), 1.0)
 
 
 def _middle_frame(batch: Sample) -> Sample:
     """Return the sample of the middle degraded frame of every clip and its clean frame."""
     t = batch["degraded"].shape[1] // 2
-    side = {key: value[:, t, None] for key, value in batch["side"].items()}
-    keys = ("degraded", "clean", "t_in", "t_out")
-    return Sample(**{**batch, **{key: batch[key][:, t, None] for key in keys}, "side": side})
+    return Sample(
+        name=batch["name"],
+        degraded=batch["degraded"][:, t, None],
+        clean=batch["clean"][:, t, None],
+        t_in=batch["t_in"][:, t, None],
+        t_out=batch["t_out"][:, t, None],
+        side={key: value[:, t, None] for key, value in batch["side"].items()},
+        target={},
+        bits=batch["bits"],
+    )
 
 
 def _psnr(estimate: Tensor, clean: Tensor) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import wandb
 from torch import Tensor
 
 from unlossy import _torchvision  # noqa: F401
@@ -15,6 +16,11 @@ from unlossy.sample import Sample
 
 from lightning import LightningModule, Trainer  # isort: skip
 from lightning.pytorch.callbacks import Callback, Checkpoint  # isort: skip
+
+
+def wandb_offline() -> bool:
+    """Return whether W&B has no key to upload with, asking nobody; runs are then kept to be synced."""
+    return not wandb.login(prompt=False)
 
 
 class LastCheckpoint(Checkpoint):

@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from unlossy import _torchvision  # noqa: F401
 from unlossy.errors import UserError
-from unlossy.losses.objective import Objective, Player
+from unlossy.losses.objective import Objective
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Degradation, Restored, Sample, check
@@ -64,7 +64,7 @@ class Enhancer(LightningModule):
         introduce(model, objective)
         self.model = model
         self.objective = objective
-        self.scores = scores
+        self.scores = (scores,)  # in a tuple: its LPIPS trunk is no part of this module's state
         self.card = dict(card)
         self.seed = seed
         self.rows: list[dict[str, Any]] = []
@@ -109,10 +109,9 @@ class Enhancer(LightningModule):
                 optimizer.step()
             model_may_step &= model_steps
             self._log_player(name, played, player_steps)
-        with _frozen(self.objective.players()):
-            terms = self.objective(restored, batch, self.global_step)
-            model_optimizer.zero_grad()
-            self.manual_backward(terms["total"])
+        terms = self.objective(restored, batch, self.global_step)
+        model_optimizer.zero_grad()
+        self.manual_backward(terms["total"])
         if model_may_step:
             model_optimizer.step()
         for schedule in self._schedules():
@@ -140,8 +139,8 @@ class Enhancer(LightningModule):
         return cast(list[LRScheduler], schedules if isinstance(schedules, list) else [schedules])
 
     def _log_terms(self, terms: Mapping[str, Tensor]) -> None:
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
-        self.log("train/total", terms["total"].detach(), prog_bar=True, logger=False)
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach(), prog_bar=name == "total")
 
     def _log_player(self, name: str, played: Mapping[str, Tensor], stepped: bool) -> None:
         self.log_dict({f"train/{name}_{key}": value.detach() for key, value in played.items()})
@@ -151,9 +150,12 @@ class Enhancer(LightningModule):
         """Start a new table of validation rows."""
         self.rows = []
 
-    def validation_step(self, sample: Sample, batch_idx: int) -> None:
-        """Score one whole clip."""
-        self.rows.append(score_clip(self.model, sample, self.scores))
+    def validation_step(self, sample: Sample, batch_idx: int) -> dict[str, Tensor]:
+        """Score one whole clip; the first restored frame, uint8 (3, H, W), is for pictures."""
+        seen: list[Tensor] = []
+        look = lambda restored, _: seen.append(restored[0])  # noqa: E731
+        self.rows.append(score_clip(self.model, sample, self.scores[0], look))
+        return {"first_frame": seen[0]}
 
     def on_validation_epoch_end(self) -> None:
         """Log the unweighted mean over clips of every metric."""
@@ -189,7 +191,7 @@ def introduce(model: EnhancementModel, objective: Objective) -> None:
         raise UserError(
             f"Model {name} has nothing to train; run it with eval.py, or choose another model."
         )
-    for term, needs in objective.needs().items():
+    for term, needs in objective.needs.items():
         if missing := sorted(needs - model.provides):
             raise UserError(
                 f"Loss term '{term}' needs {', '.join(map(repr, missing))}, which {name} does not "
@@ -197,19 +199,14 @@ def introduce(model: EnhancementModel, objective: Objective) -> None:
             )
 
 
-def match(model: EnhancementModel, degradation: Degradation, kept: frozenset[str]) -> None:
+def match(model: EnhancementModel, degradation: Degradation) -> None:
     """Refuse a model that wants side information or a scale which the degradation does not give.
-
-    Args:
-        model: the model.
-        degradation: what makes its input.
-        kept: keys of `side` that the degradation writes.
 
     Raises:
         UserError: naming what is missing.
     """
     name, medium = type(model).__name__, type(degradation).__name__
-    if missing := sorted(model.needs - kept):
+    if missing := sorted(model.needs - degradation.keeps):
         raise UserError(
             f"Model {name} needs {', '.join(map(repr, missing))}, which degradation {medium} does "
             f"not keep; choose another degradation or switch the need off in the model's options."
@@ -219,21 +216,6 @@ def match(model: EnhancementModel, degradation: Degradation, kept: frozenset[str
             f"Model {name} has scale {model.scale}, but degradation {medium} has scale "
             f"{degradation.scale}; choose a pair with equal scales."
         )
-
-
-class _frozen:
-    """Keep players' weights out of the model's backward pass; their activations stay on the graph."""
-
-    def __init__(self, players: Mapping[str, Player]) -> None:
-        self.parameters = [p for player in players.values() for p in player.parameters()]
-
-    def __enter__(self) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
 
 
 def _learning_rate(make_optimizer: Callable[..., Optimizer]) -> float:

@@ -5,7 +5,9 @@ This file and the doors are the only ones that know Hydra; what it builds does n
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +26,11 @@ from unlossy import checkpoint as checkpoints
 from unlossy.data.video_data import VideoData
 from unlossy.errors import UserError
 from unlossy.metrics.suite import VideoScores
-from unlossy.models.baselines import Identity
+from unlossy.models.baselines import Identity, Tuned
 from unlossy.models.model import EnhancementModel
 from unlossy.report.table import print_table, summarise
 from unlossy.training import folder as folders
-from unlossy.training.callbacks import LastCheckpoint, Panels, Throughput
+from unlossy.training.callbacks import LastCheckpoint, Panels, Throughput, wandb_offline
 from unlossy.training.enhancer import Enhancer, introduce, match
 from unlossy.training.scoring import Row, score
 from unlossy.training.step_log import StepLog
@@ -43,6 +45,9 @@ from lightning.pytorch.callbacks import (  # isort: skip
 from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
 
 console = Console(stderr=True)
+# Lightning announces devices it does not use and services it could; what matters comes as warnings.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
 
 
 def train(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
@@ -106,11 +111,11 @@ def train(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
         trainer.fit(enhancer, datamodule=data, ckpt_path=resume, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        rows: list[Row] = []
         if cfg.test:
             restorer = checkpoints.load(best.best_model_path)
-            rows = _score(cfg, choices, data, {str(choices["model"]): restorer}, scores)
-            _publish(run_folder, rows, scores)
+            losses = {str(choices["model"]): str(choices["loss"])}
+            models = {str(choices["model"]): restorer}
+            rows, card["filters"] = _score(cfg, choices, data, models, scores, losses, run_folder)
             _log_table(trainer, rows)
     card["seconds"] = round(time.monotonic() - started, 1)
     card["steps"] = trainer.global_step
@@ -129,12 +134,12 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     config = resolved(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     models: dict[str, EnhancementModel] = {}
-    labels: dict[str, str] = {}
+    losses: dict[str, str] = {}
     if cfg.ckpt is not None:
         path = newest_best(Path(cfg.run_root)) if cfg.ckpt == "last" else Path(cfg.ckpt)
         trained = checkpoints.describe(path)["training"]
         models[trained["model"]] = checkpoints.load(path)
-        labels[trained["model"]] = trained["loss"]
+        losses[trained["model"]] = trained["loss"]
     if cfg.model is not None:
         models[str(choices["model"])] = build(cfg.model)
     data: VideoData = build(cfg.data)
@@ -146,8 +151,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     card = folders.run_card(config, choices)
     data.prepare_data()
     card["data"] = data.describe()
-    rows = _score(cfg, choices, data, models, scores, labels)
-    _publish(run_folder, rows, scores)
+    _, card["filters"] = _score(cfg, choices, data, models, scores, losses, run_folder)
     card["seconds"] = round(time.monotonic() - started, 1)
     folders.write_json(run_folder / "run.json", card)
     console.print(f"run folder: {run_folder}")
@@ -279,6 +283,7 @@ def _mirror(cfg: DictConfig, run_folder: Path) -> list[Logger]:
             name=f"{cfg.name}/{run_folder.name}",
             group=cfg.name,
             resume="allow",
+            offline=wandb_offline(),
         )
     ]
 
@@ -305,37 +310,53 @@ def _score(
     data: VideoData,
     models: Mapping[str, EnhancementModel],
     scores: VideoScores,
-    losses: Mapping[str, str] | None = None,
-) -> list[Row]:
-    """Return the rows of the input, the baselines and `models` on the split asked for."""
+    losses: Mapping[str, str],
+    run_folder: Path,
+) -> tuple[list[Row], dict[str, str]]:
+    """Score the input, the baselines and `models`; write and print; return rows and tuned settings.
+
+    Args:
+        losses: model name -> the loss it was trained on, for the table.
+    """
     data.setup("test")
-    baselines: dict[str, EnhancementModel] = {"input": Identity()}
-    for name, node in cfg.baselines.items():
-        baselines[str(name)] = build(node)
-    everyone = baselines | dict(models)
+    everyone: dict[str, EnhancementModel] = {"input": Identity()}
+    everyone |= {str(name): build(node) for name, node in cfg.get("baselines", {}).items()}
+    everyone |= models
     for model in everyone.values():
-        if hasattr(model, "fit"):
+        if isinstance(model, Tuned):
             model.fit(data.val_dataloader())
-    split = cfg.get("split", "test")
-    loader = data.val_dataloader() if split == "val" else data.test_dataloader()
+    loader = data.val_dataloader() if cfg.get("split") == "val" else data.test_dataloader()
+    sets = scores.start_set()
     rows: list[Row] = []
-    losses = losses or {str(choices["model"]): str(choices["loss"])} if "loss" in choices else {}
     with Progress(console=console) as progress:
         task = progress.add_task("scoring", total=len(loader) * len(everyone))
-        for row in score(everyone, loader, scores, {"seed": cfg.seed}):
+        for row in score(everyone, loader, scores, sets):
             row["loss"] = losses.get(row["model"], "")
             row["degradation"] = str(choices["degradation"])
             row["source"] = data.source_of(row["clip"])
+            row["seed"] = cfg.seed
             rows.append(row)
             progress.advance(task)
-    return folders.finished(rows)
-
-
-def _publish(run_folder: Path, rows: list[Row], scores: VideoScores) -> None:
+    rows = folders.finished(rows)
     folders.write_rows(run_folder / "rows.csv", rows)
-    summary = summarise(rows)
-    folders.write_json(run_folder / "summary.json", {"models": summary})
-    print_table(summary)
+    lines = summarise(rows)
+    folders.write_json(run_folder / "summary.json", _summary(rows, lines, sets.compute()))
+    print_table(rows, lines)
+    return rows, {n: m.label for n, m in everyone.items() if isinstance(m, Tuned)}
+
+
+def _summary(
+    rows: list[Row], lines: list[Row], distances: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return per model: means over all clips, distances between sets, and means per source."""
+    everywhere = summarise({**row, "source": "all"} for row in rows)
+    summary: dict[str, Any] = {}
+    for line in everywhere:
+        name = line["model"]
+        per_source = {one["source"]: one for one in lines if one["model"] == name}
+        columns = {key: None if value != value else value for key, value in distances[name].items()}
+        summary[name] = {**line, **columns, "sources": per_source}
+    return summary
 
 
 def _log_table(trainer: Trainer, rows: list[Row]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from unlossy.inference.windows import restored_windows
+from unlossy.metrics.fid import SetScores
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample
@@ -21,12 +22,12 @@ def score_clip(
     model: EnhancementModel,
     sample: Sample,
     scores: VideoScores,
-    keep: list[Tensor] | None = None,
+    look: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Row:
     """Restore one whole clip (batch 1, frames waiting as uint8) and return its row of metrics.
 
-    `seconds_per_frame` counts the restoration alone. Restored frames are appended to `keep`, where
-    given, as uint8 (T, 3, H, W) windows.
+    `seconds_per_frame` counts the restoration alone. `look` is called with each window of restored
+    and clean frames, uint8 (T, 3, H, W).
     """
     if "clean" not in sample:
         raise ValueError("score_clip needs sample['clean']; a user's own file has none.")
@@ -43,8 +44,8 @@ def score_clip(
         seconds += time.perf_counter() - start
         where, frames = item
         clip.add(frames, clean[where], degraded[where] if observed else None)
-        if keep is not None:
-            keep.append(frames)
+        if look is not None:
+            look(frames, clean[where])
     model.train(was_training)
     frames_out, _, height, width = clean.shape
     return {
@@ -60,7 +61,7 @@ def score(
     models: Mapping[str, EnhancementModel],
     samples: Iterable[Sample],
     scores: VideoScores,
-    labels: Mapping[str, Any],
+    sets: SetScores,
 ) -> Iterator[Row]:
     """Yield one row per (clip, model), reading every clip once.
 
@@ -68,9 +69,8 @@ def score(
         models: name in the table -> model.
         samples: whole clips of batch 1.
         scores: the metric suite.
-        labels: columns that are the same in every row (degradation, seed, ...).
+        sets: gathers all frames of each model, for distances between sets.
     """
     for sample in samples:
         for name, model in models.items():
-            with torch.inference_mode():
-                yield {"model": name, **labels, **score_clip(model, sample, scores)}
+            yield {"model": name, **score_clip(model, sample, scores, partial(sets.add, name))}

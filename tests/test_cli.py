@@ -1,0 +1,139 @@
+"""Mistakes as a user makes them: one sentence, the right exit code, no traceback, nothing half-written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from unlossy import cli
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "logger=csv", "trainer=tiny", "trainer.accelerator=cpu", "model.channels=4", "data.crop=32",
+    "data.batch=2", "data.workers=0", "metrics.lpips=null", "metrics.features=null", "~baselines",
+]  # fmt: skip
+
+
+@pytest.fixture
+def door(monkeypatch, capfd, tmp_path):
+    """Run a door in this process; return (exit code, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb: str, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [verb, *arguments])
+        code = 0
+        try:
+            cli.VERBS[verb]()
+        except SystemExit as exit_:
+            code = exit_.code or 0
+        return code, capfd.readouterr().err
+
+    return run
+
+
+def assert_one_sentence(found: tuple[int, str], *words: str, code: int = 2) -> None:
+    got, text = found
+    assert got == code, text
+    assert "Traceback" not in text
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, text
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["source=folder", "source.path=nowhere"], ["nowhere"]),
+        (["source=folder"], ["source.path"]),
+        (["degradation.colors=300", "source=folder", "source.path=."], ["300", "256"]),
+        (["model=gaussian", "source=folder", "source.path=."], ["nothing to train"]),
+        (["ckpt=nowhere.ckpt"], ["nowhere.ckpt"]),
+        (["ckpt=last"], ["ckpt=last"]),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(door, tmp_path, arguments, words):
+    own = [] if any(a.startswith("model=") for a in arguments) else TINY
+    assert_one_sentence(door("train", "logger=csv", *own, *arguments), *words)
+    assert not list(tmp_path.rglob("rows.csv"))
+
+
+@pytest.mark.parametrize("group", ["loss", "model", "degradation"])
+def test_an_unknown_choice_lists_the_choices(door, group):
+    code, text = door("train", f"{group}=nonsense")
+    assert code == 1
+    assert "Traceback" not in text
+    known = {"loss": "grad_gan", "model": "ccdnet", "degradation": "gif_any"}
+    assert known[group] in text
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    picture = Image.effect_noise((48, 48), 60).convert("P")
+    good = folder / "good.gif"
+    picture.save(good, save_all=True, append_images=[picture.rotate(k) for k in (90, 180)])
+    files = {
+        "truncated": (folder / "cut.gif", good.read_bytes()[:700]),
+        "empty": (folder / "zero.gif", b""),
+        "text": (folder / "text.gif", b"not a picture\n"),
+        "empty film": (folder / "zero.mp4", b""),
+        "text film": (folder / "text.mp4", b"not a film\n"),
+    }
+    for path, content in files.values():
+        path.write_bytes(content)
+    good.unlink()
+    return {name: path for name, (path, _) in files.items()}
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "empty film", "text film"])
+def test_a_broken_file_is_named_and_leaves_nothing(door, tmp_path, checkpoint, kind):
+    path = bad_files(tmp_path)[kind]
+    out = tmp_path / "out.gif"
+    assert_one_sentence(door("enhance", str(path), str(out), "--ckpt", str(checkpoint)), path.name)
+    assert not out.exists()
+    assert not [p for p in tmp_path.iterdir() if "out" in p.name]
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "empty film", "text film"])
+def test_a_broken_file_in_a_training_folder_is_named(door, tmp_path, kind):
+    path = bad_files(tmp_path)[kind]
+    footage = tmp_path / "footage"
+    footage.mkdir()
+    path.rename(footage / path.name)
+    found = door("train", *TINY, "source=folder", f"source.path={footage}")
+    assert_one_sentence(found, path.name)
+    assert not list(tmp_path.rglob("rows.csv"))
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    from unlossy import checkpoint as checkpoints
+    from unlossy.models.ccdnet import CCDNet
+
+    config = {"_target_": "unlossy.models.ccdnet.CCDNet", "channels": 4}
+    card = checkpoints.card(config, training={"model": "ccdnet", "loss": "l1", "degradation": {}})
+    state = {f"model.{key}": value for key, value in CCDNet(channels=4).state_dict().items()}
+    path = tmp_path / "models" / "ccdnet.ckpt"
+    path.parent.mkdir()
+    torch.save({"unlossy": card, "state_dict": state}, path)
+    return path
+
+
+def test_the_doors_show_no_traceback_in_a_process_of_their_own(tmp_path):
+    command = [sys.executable, str(ROOT / "enhance.py"), "nowhere.gif", str(tmp_path / "out.gif")]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert "nowhere.gif" in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_console_script_lists_its_verbs(door, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["unlossy", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in cli.VERBS)

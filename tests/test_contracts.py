@@ -1,0 +1,171 @@
+"""One promise, every configuration: whatever lies in conf/ composes, builds and keeps its contract."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from unlossy import cli
+from unlossy.errors import UserError
+from unlossy.models.model import EnhancementModel
+from unlossy.sample import Degraded, Sample, check, pristine
+from unlossy.training import runs
+from unlossy.training.enhancer import introduce, match
+
+SMALL = {"ccdnet": ["model.channels=4"]}  # keeps a step in milliseconds; nothing else changes
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (Path(cli.CONF) / group).glob("*.yaml"))
+
+
+MODELS, LOSSES, DEGRADATIONS = names("model"), names("loss"), names("degradation")
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        return compose("train", [*overrides, "name=test", "source=folder", "source.path=."])
+
+
+def moving_picture(frames: int = 2, height: int = 48, width: int = 64) -> torch.Tensor:
+    """A smooth picture that drifts, uint8 (T, 3, H, W): hundreds of colours, so quantisation bites."""
+    t, y, x = torch.meshgrid(
+        torch.arange(frames), torch.arange(height), torch.arange(width), indexing="ij"
+    )
+    waves = [torch.sin(0.13 * (c + 1) * (x + t) + 0.09 * y) for c in range(3)]
+    return ((torch.stack(waves, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def as_sample(clip: Degraded) -> Sample:
+    return Sample(
+        name=[clip["name"]],
+        degraded=clip["frames"][None].float() / 255,
+        clean=clip["reference"][None].float() / 255,
+        t_in=clip["t_in"][None],
+        t_out=clip["t_in"][None],
+        side={key: value[None] for key, value in clip["side"].items()},
+        target={},
+        bits=torch.tensor([8.0 * len(clip["stream"] or b"")]),
+    )
+
+
+def degraded(cfg: DictConfig) -> Sample:
+    clip = runs.build(cfg.degradation)(
+        pristine("drift", moving_picture()), torch.Generator().manual_seed(1)
+    )
+    return as_sample(clip)
+
+
+@pytest.mark.parametrize("name", DEGRADATIONS)
+def test_a_degradation_yields_a_valid_sample_and_is_deterministic(name):
+    cfg = composed(f"degradation={name}")
+    first, second = degraded(cfg), degraded(cfg)
+    check(first)
+    assert torch.equal(first["degraded"], second["degraded"])
+    assert torch.equal(first["bits"], second["bits"])
+    assert first["bits"].item() > 0
+    assert set(first["side"]) >= runs.build(cfg.degradation).keeps
+
+
+@pytest.mark.parametrize("degradation", DEGRADATIONS)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_takes_a_step_or_says_why_not(name, degradation):
+    cfg = composed(f"model={name}", f"degradation={degradation}", *SMALL.get(name, []))
+    model: EnhancementModel = runs.build(cfg.model)
+    try:
+        match(model, runs.build(cfg.degradation))
+    except UserError as refusal:
+        assert degradation in str(refusal).lower() or "degradation" in str(refusal)
+        return
+    batch = degraded(cfg)
+    restored = model.restore(batch)
+    assert restored.shape == batch["clean"].shape
+    assert restored.min() >= 0
+    assert restored.max() <= 1
+    if not model.trainable:
+        with pytest.raises(UserError, match="nothing to train"):
+            introduce(model, runs.build(cfg.loss))
+        return
+    take_steps(cfg, model, batch)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_trains_a_model_that_provides_for_it(loss):
+    for name in MODELS:
+        cfg = composed(f"model={name}", f"loss={loss}", *SMALL.get(name, []))
+        model = runs.build(cfg.model)
+        try:
+            introduce(model, runs.build(cfg.loss))
+        except UserError as refusal:
+            assert "nothing to train" in str(refusal) or "does not provide" in str(refusal)
+            continue
+        take_steps(cfg, model, degraded(cfg))
+        return
+    pytest.fail(f"no model of conf/model provides for loss={loss}")
+
+
+def take_steps(cfg: DictConfig, model: EnhancementModel, batch: Sample) -> None:
+    """Three steps: with the last convolution at zero, the first one moves that convolution alone."""
+    objective = runs.build(cfg.loss)
+    introduce(model, objective)
+    model.train()
+    optimizer = runs.build(cfg.optimizer)(model.param_groups(1e-3))
+    players = {name: player.make_optimizer() for name, player in objective.players().items()}
+    trained = {k: v for k, v in model.named_parameters() if v.requires_grad}
+    trained |= {f"player.{k}": v for k, v in objective.named_parameters() if v.requires_grad}
+    before = {key: value.detach().clone() for key, value in trained.items()}
+    for step in range(3):
+        restored = model(batch)
+        for name, player in objective.players().items():
+            players[name].zero_grad()
+            draws = torch.Generator().manual_seed(step)
+            player.loss(restored, batch, draws)["loss"].backward()
+            players[name].step()
+        terms = objective(restored, batch, step)
+        optimizer.zero_grad()
+        terms["total"].backward()
+        optimizer.step()
+        assert all(torch.isfinite(value) for value in terms.values())
+    gradients = [value.grad for value in trained.values()]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+    still = [key for key, value in trained.items() if torch.equal(value, before[key])]
+    assert not still, f"never moved: {still}"
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS])
+def test_a_model_reads_clean_only_if_it_is_teacher_forced(name):
+    cfg = composed(f"model={name}", *SMALL.get(name, []))
+    model = runs.build(cfg.model).eval()
+    batch = degraded(cfg)
+    if model.teacher_forced:
+        return
+    expected = model.restore(batch)
+    noise = torch.rand(batch["clean"].shape)
+    assert torch.equal(expected, model.restore(Sample(**{**batch, "clean": noise})))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_trainable_parameter_is_in_exactly_one_group(name):
+    model = runs.build(composed(f"model={name}", *SMALL.get(name, [])).model)
+    grouped = [id(p) for group in model.param_groups(1e-3) for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", names("experiment"))
+def test_an_experiment_composes(name):
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        cfg = compose("train", [f"experiment={name}", "name=test"])
+    runs.build(cfg.trainer, logger=False, enable_checkpointing=False, accelerator="cpu", precision="32-true")
+    assert cfg.trainer.max_steps > 0
+
+
+@pytest.mark.parametrize("name", ["ccdnet"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (33, 17)])
+def test_odd_and_tiny_frames_are_restored_at_their_size(name, size):
+    cfg = composed(f"model={name}", *SMALL.get(name, []))
+    clip = runs.build(cfg.degradation)(
+        pristine("tiny", moving_picture(1, *size)), torch.Generator().manual_seed(1)
+    )
+    assert runs.build(cfg.model).eval().restore(as_sample(clip)).shape[-2:] == size
