@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -49,9 +49,10 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             ends = [entry.pos + entry.size for entry in stream.index_entries]
-            if max(ends, default=0) > path.stat().st_size:
+            declared = max(_matroska_size(path), *ends, 0)
+            if declared > path.stat().st_size:
                 raise UserError(
-                    f"{path} is truncated: its index reaches to byte {max(ends)}, the file to "
+                    f"{path} is truncated: it declares {declared} bytes and has "
                     f"{path.stat().st_size}; copy or download it again."
                 )
             yield container, stream
@@ -61,8 +62,29 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         ) from error
 
 
+def _matroska_size(path: Path) -> int:
+    """Bytes that a WebM or MKV file declares, or 0: FFmpeg reads a cut one without a word."""
+    with path.open("rb") as file:
+        if file.read(4) != b"\x1a\x45\xdf\xa3":
+            return 0
+        file.seek(_vint(file) or 0, 1)
+        if file.read(4) != b"\x18\x53\x80\x67":
+            return 0
+        size = _vint(file)
+        return 0 if size is None else file.tell() + size
+
+
+def _vint(file: BinaryIO) -> int | None:
+    """An EBML size: leading zeros tell its length, all ones that it is unknown."""
+    first = int.from_bytes(file.read(1))
+    length = 9 - first.bit_length()
+    value = int.from_bytes(bytes([first]) + file.read(length - 1))
+    mask = (1 << 7 * length) - 1
+    return None if value & mask == mask else value & mask
+
+
 def decoded(path: Path, start: int, size: tuple[int, int] | None, every: int) -> Iterator[Frame]:
-    """Yield every `every`-th frame from `start`; `size` is (width, height), reached by averaging."""
+    """Yield every `every`-th frame from `start`, averaged down to `size` = (width, height)."""
     reformatter = VideoReformatter()
     with opened(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -78,9 +100,17 @@ def decoded(path: Path, start: int, size: tuple[int, int] | None, every: int) ->
             if index >= start and (index - start) % every == 0:
                 waiting = Frame(_rgb(frame, reformatter, size), None, time, 1 / rate)
         if waiting is not None:
-            end = (stream.start_time + stream.duration) * stream.time_base if stream.duration else 0
-            last = end - origin - waiting.time
+            last = _end(container, stream) - waiting.time
             yield waiting._replace(duration=last if last > 0 else waiting.duration)
+
+
+def _end(container: Any, stream: Any) -> Fraction:
+    """When the last frame goes, in seconds from the start of the file; 0 where nothing tells."""
+    if stream.duration:
+        start = (stream.start_time or 0) * stream.time_base
+        return Fraction(start + stream.duration * stream.time_base - origin_of(container))
+    alone = len(container.streams) == 1 and container.duration
+    return Fraction(container.duration, av.time_base) if alone else Fraction(0)
 
 
 def _rgb(frame: Any, reformatter: VideoReformatter, size: tuple[int, int] | None) -> Tensor:

@@ -31,6 +31,7 @@ class Probe:
         time_base: seconds per tick of the file's clock.
         audio: codec of the sound track, None where there is none.
         loop: repeats of an animation, 0 for ever; None where the file asks for none.
+        pictures: whether it is a GIF, an image or a folder of images, whose pixels are exact.
     """
 
     frames: int
@@ -41,6 +42,7 @@ class Probe:
     time_base: Fraction
     audio: str | None = None
     loop: int | None = None
+    pictures: bool = False
 
     @property
     def has_audio(self) -> bool:

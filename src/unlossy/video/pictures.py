@@ -35,7 +35,8 @@ def probe_picture(path: Path) -> Probe:
         width, height = ImageOps.exif_transpose(image).size if count == 1 else image.size
         base = Fraction(1, 100 if image.format == "GIF" else 1000)
         rate = 1 / shown_delay(_delay(image))
-        return Probe(count, True, width, height, rate, base, loop=image.info.get("loop"))
+        loop = image.info.get("loop")
+        return Probe(count, True, width, height, rate, base, loop=loop, pictures=True)
 
 
 def picture_frames(path: Path, size: tuple[int, int] | None) -> Iterator[Frame]:
