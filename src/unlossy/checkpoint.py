@@ -4,11 +4,11 @@
                  "model": {"_target_": "unlossy.models.ccdnet.CCDNet", "steps": 2, ...},
                  "training": {"loss": "grad_gan", "degradation": {...}, "needs": [...], ...}},
      "state_dict": {"model.base.inconv.0.weight": ..., ...},
-     ...}                                          whatever the trainer needs to resume; ignored here
+     ...}                                      what else the trainer needs to resume; ignored here
 
-Tensors and plain containers only, read with `weights_only=True`. A checkpoint is data from elsewhere:
-its `_target_`s may name network classes defined in `unlossy.models` or `unlossy.networks`, and nothing
-else.
+Tensors and plain containers only, read with `weights_only=True`. A checkpoint is data from
+elsewhere: its `_target_`s may name network classes defined in `unlossy.models` or
+`unlossy.networks`, and nothing else.
 """
 
 from __future__ import annotations
