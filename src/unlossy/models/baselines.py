@@ -117,9 +117,9 @@ class Undither(Tuned[float]):
         likeness(a, b) = min_c |c - m|^2 / |a - m|^2        c over the palette, m = (a + b) / 2
 
     1 where no third colour lies in the ball with poles a and b: only between such two does a
-    quantiser draw a contour through a smooth shade, or a dither mix one. 0 where m is in the palette:
-    the step was meant, and stays. The idea is that of the tool `undither` by Kornel Lesiński, whose
-    weights fall in three steps (1, 1/4, 0) where ours are this ratio.
+    quantiser draw a contour through a smooth shade, or a dither mix one. 0 where m is in the
+    palette: the step was meant, and stays. The idea is that of the tool `undither` by Kornel
+    Lesiński, whose weights fall in steps where ours are this ratio.
 
     Args:
         settings: standard deviations in pixels, from weak to strong.
