@@ -64,7 +64,8 @@ class Gif:
     keeps: ClassVar[frozenset[str]] = frozenset({"palette", "palette_size"})
 
     def __post_init__(self) -> None:
-        check_counts(self.colors, self.every)
+        check_colors("colors", self.colors)
+        check_every(self.every)
         check_choice("palette", self.palette, get_args(Palette))
         check_choice("dither", self.dither, get_args(Dither))
         check_choice("scope", self.scope, get_args(Scope))
@@ -146,15 +147,19 @@ def _used(index: Bytes, table: Bytes) -> tuple[Bytes, Bytes]:
     return (np.cumsum(used) - 1).astype(np.uint8)[index], table[used]
 
 
-def check_counts(colors: int, every: int) -> None:
-    """Raise a UserError if no GIF has that many colours, or no frame would be kept."""
-    if not 2 <= colors <= 256:
+def check_colors(field: str, colors: int) -> None:
+    """Raise a UserError if no GIF palette has that many entries."""
+    if not (isinstance(colors, int) and 2 <= colors <= 256):
         raise UserError(
-            f"{colors} colours asked for (degradation.colors), but a GIF palette holds 2 to 256; "
-            "choose a number in that range."
+            f"{colors} colours asked for (degradation.{field}), but a GIF palette holds 2 to 256; "
+            "choose a whole number in that range."
         )
-    if every < 1:
-        raise UserError(f"degradation.every={every} keeps no frame; use 1 or more.")
+
+
+def check_every(every: int) -> None:
+    """Raise a UserError if frames cannot be kept at that step."""
+    if not (isinstance(every, int) and every >= 1):
+        raise UserError(f"degradation.every={every} keeps no frame; use a whole number from 1 on.")
 
 
 def check_choice(field: str, value: str, choices: Sequence[str]) -> None:

@@ -8,7 +8,15 @@ from typing import ClassVar, get_args
 import torch
 from torch.nn import functional
 
-from unlossy.degradations.gif import Dither, Gif, Palette, Scope, check_choice, check_counts
+from unlossy.degradations.gif import (
+    Dither,
+    Gif,
+    Palette,
+    Scope,
+    check_choice,
+    check_colors,
+    check_every,
+)
 from unlossy.errors import UserError
 from unlossy.sample import Degraded
 
@@ -36,8 +44,9 @@ class GifAny:
     keeps: ClassVar[frozenset[str]] = frozenset({"palette", "palette_size"})
 
     def __post_init__(self) -> None:
-        check_counts(self.fewest, self.every)
-        check_counts(self.most, self.every)
+        check_colors("fewest", self.fewest)
+        check_colors("most", self.most)
+        check_every(self.every)
         check_choice("palette", self.palette, get_args(Palette))
         if self.fewest > self.most:
             raise UserError(

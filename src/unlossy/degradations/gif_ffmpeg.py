@@ -18,7 +18,7 @@ import torch
 from unlossy import video
 from unlossy.degradations import palettes
 from unlossy.degradations.frames import keep_every
-from unlossy.degradations.gif import DELAY, Scope, as_gif, check_choice, check_counts
+from unlossy.degradations.gif import DELAY, Scope, as_gif, check_choice, check_colors, check_every
 from unlossy.sample import Degraded
 
 FFmpegDither = Literal["none", "bayer", "floyd_steinberg", "sierra2_4a"]
@@ -47,7 +47,8 @@ class GifFFmpeg:
     keeps: ClassVar[frozenset[str]] = frozenset({"palette", "palette_size"})
 
     def __post_init__(self) -> None:
-        check_counts(self.colors, self.every)
+        check_colors("colors", self.colors)
+        check_every(self.every)
         check_choice("dither", self.dither, get_args(FFmpegDither))
         check_choice("scope", self.scope, get_args(Scope))
 
