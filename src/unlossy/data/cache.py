@@ -29,7 +29,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from unlossy import assets, degradations, video
+from unlossy import assets, gif_file, video
 from unlossy.data.digest import code, digest, versions
 from unlossy.data.frame_store import check_room, progress
 from unlossy.data.source import Source
@@ -78,6 +78,7 @@ class Cache:
     def __init__(self, source: Source, degradation: Degradation) -> None:
         self.source = source
         self.degradation = degradation
+        self._paths: dict[Clip, Path] = {}  # a digest costs more than reading a sample
 
     def fill(self, clips: Sequence[Clip], workers: int = 0) -> None:
         """Compute the entries that are missing, with a progress bar.
@@ -117,8 +118,11 @@ class Cache:
 
     def path(self, clip: Clip) -> Path:
         """Return the file of a clip's entry."""
-        readable = re.sub(r"\W+", "_", clip.name)[-60:]
-        return self._folder / f"{readable}-{digest(clip, self.source.version(clip))}.safetensors"
+        if clip not in self._paths:
+            name = re.sub(r"\W+", "_", clip.name)[-60:]
+            name += f"-{digest(clip, self.source.version(clip))}.safetensors"
+            self._paths[clip] = self._folder / name
+        return self._paths[clip]
 
     @cached_property
     def _folder(self) -> Path:
@@ -192,8 +196,11 @@ def _load(path: Path) -> Kept:
 
 
 def _code_of(degradation: Degradation) -> str:
-    """Digest what computes entries: our degradations and containers, and a foreign class's file."""
-    package = Path(degradations.__file__).parent
-    own = inspect.getsourcefile(type(degradation))
-    foreign = [] if own is None or package in Path(own).parents else [Path(own)]
-    return code(package, Path(video.__file__).parent, package.with_name("gif_file.py"), *foreign)
+    """Digest what computes entries: containers, and the class's file, or folder if it is ours."""
+    sources = [Path(video.__file__).parent, Path(gif_file.__file__)]
+    try:
+        own = Path(inspect.getfile(type(degradation)))
+    except (OSError, TypeError):  # a class of a notebook has no file
+        return code(*sources)
+    ours = type(degradation).__module__.startswith("unlossy.")
+    return code(*sources, own.parent if ours else own)

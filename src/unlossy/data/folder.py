@@ -22,7 +22,7 @@ from torch import Tensor
 
 from unlossy import video
 from unlossy.data.digest import digest
-from unlossy.data.frame_store import stored
+from unlossy.data.frame_store import mapped, stored
 from unlossy.data.source import Source
 from unlossy.errors import UserError
 from unlossy.sample import Clip, Split
@@ -168,6 +168,10 @@ class Folder(Source):
         return next(items[name] for items in self._splits.values() if name in items)
 
     @cached_property
+    def _files(self) -> dict[str, Path]:
+        return {}
+
+    @cached_property
     def _found(self) -> dict[Split, list[Clip]]:
         return {}
 
@@ -181,10 +185,12 @@ class Folder(Source):
         return self._found[split]
 
     def _decoded(self, name: str) -> Tensor:
-        item = self._item(name)
-        total = item.limit or video.probe(item.path).frames
-        key = self.version(Clip(name, 0, 0, 0, "folder"))
-        return stored(name, key, lambda: self._decode(item), -(-total // self.every))
+        if name not in self._files:
+            item = self._item(name)
+            total = -(-(item.limit or video.probe(item.path).frames) // self.every)
+            key = self.version(Clip(name, 0, 0, 0, "folder"))
+            self._files[name] = stored(name, key, lambda: self._decode(item), total)
+        return mapped(self._files[name])
 
     def _decode(self, item: _Item) -> Iterator[Tensor]:
         count = None if item.limit is None else -(-item.limit // self.every)

@@ -27,8 +27,8 @@ from unlossy.errors import UserError
 _CAP_GB = 50.0
 
 
-def stored(name: str, key: str, produce: Callable[[], Iterator[Tensor]], total: int) -> Tensor:
-    """Return the frames that `produce` yields, uint8 (T, 3, H, W), memory-mapped; made once.
+def stored(name: str, key: str, produce: Callable[[], Iterator[Tensor]], total: int) -> Path:
+    """Return the file, for `mapped`, of the frames that `produce` yields; made once.
 
     Args:
         name: for people who look into the cache, and for the progress bar.
@@ -47,11 +47,12 @@ def stored(name: str, key: str, produce: Callable[[], Iterator[Tensor]], total: 
             with FileLock(path.with_suffix(".lock")):
                 if not path.exists():
                     _write(path, name, produce(), total)
-    return _mapped(path)
+    return path
 
 
 @lru_cache(maxsize=512)
-def _mapped(path: Path) -> Tensor:
+def mapped(path: Path) -> Tensor:
+    """Return stored frames, uint8 (T, 3, H, W), as a view of the file."""
     # copy-on-write: torch warns about tensors over read-only memory
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 

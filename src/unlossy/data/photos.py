@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unlossy import assets, video
 from unlossy.data.digest import digest
-from unlossy.data.frame_store import stored
+from unlossy.data.frame_store import mapped, stored
 from unlossy.data.source import Source
 from unlossy.errors import UserError
 from unlossy.sample import Clip, Split
@@ -45,7 +45,7 @@ class Photos(Source):
     def read(self, clip: Clip, start: int, count: int) -> Tensor:
         """Return the piece, uint8 (1, 3, H, W)."""
         first = self._order[clip] + start
-        return self._decoded[first : first + count]
+        return mapped(self._file)[first : first + count]
 
     def version(self, clip: Clip) -> str:
         """Return the digest of the photograph and the piece's place."""
@@ -84,7 +84,7 @@ class Photos(Source):
         return found
 
     @cached_property
-    def _decoded(self) -> Tensor:
+    def _file(self) -> Path:
         key = digest([self.version(clip) for clip in self._pieces])
         return stored("photos", key, self._decode, len(self._pieces))
 

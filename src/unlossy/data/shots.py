@@ -23,7 +23,7 @@ from torch import Tensor
 
 from unlossy import assets, video
 from unlossy.data.digest import digest
-from unlossy.data.frame_store import stored
+from unlossy.data.frame_store import mapped, stored
 from unlossy.data.source import Source
 from unlossy.errors import UserError
 from unlossy.sample import Clip, Split
@@ -113,6 +113,10 @@ class Shots(Source):
             for film, frames in films.items()
         }
 
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        return {}  # filled film by film: digests cost more than a sample does
+
     def _film_size(self, film: str) -> tuple[int, int]:
         if self.size is not None:
             return self.size[0], self.size[1]
@@ -128,9 +132,12 @@ class Shots(Source):
         return next((m.sha256 for m in members if Path(m.path).stem == film), members[0].sha256)
 
     def _decoded(self, film: str) -> Tensor:
-        rows = self._position[film]
-        key = digest(self._hash(film), sorted(rows), self.size)
-        return stored(f"{self.asset}-{film}", key, lambda: self._decode(film), len(rows))
+        if film not in self._files:
+            rows = self._position[film]
+            key = digest(self._hash(film), sorted(rows), self.size)
+            name = film if film == self.asset else f"{self.asset}-{film}"
+            self._files[film] = stored(name, key, lambda: self._decode(film), len(rows))
+        return mapped(self._files[film])
 
     def _decode(self, film: str) -> Iterator[Tensor]:
         wanted = self._position[film]
