@@ -1,6 +1,7 @@
 """The page: every part is there, every link leads to a picture that holds what it says."""
 
 import csv
+import json
 import re
 
 import numpy as np
@@ -36,6 +37,8 @@ def test_report_has_tables_plots_and_pictures(make_run, tmp_path):
     for seed in range(2):
         folder = make_run(f"run{seed}", _rows(1.0 + seed), seed=seed, metrics=METRICS)
         (folder / "panels").mkdir()
+        sets = {"fd_vgg16": 2.0 + seed, "frames_vgg16": 20, "fid": "unavailable", "frames_fid": 0}
+        (folder / "summary.json").write_text(json.dumps({"ccdnet": sets, "input": {}}))
         for step in (2, 4):
             picture = Image.new("RGB", (8, 8), (step, 0, 0))
             picture.save(folder / "panels" / f"shot_{step:06d}.png")
@@ -43,6 +46,7 @@ def test_report_has_tables_plots_and_pictures(make_run, tmp_path):
     text = page.read_text()
     assert "36.00 ± 0.71" not in text  # the mean over clips is 32.5 + gain
     assert "**34.00 ± 0.71**" in text
+    assert "| ccdnet grad | gif | 2.5 ± 0.71 | 20 | unavailable | 0 |" in text
     links = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert {"steps.png", "clips_bunny_gif.png", "panel_ccdnet-grad_shot.png"} == set(links)
     assert all(Image.open(page.parent / link).size > (4, 4) for link in links)

@@ -6,16 +6,29 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
 
 from unlossy.errors import UserError
 from unlossy.report import plots
-from unlossy.report.rows import INPUT, Row, Run, collect, find_runs, grouped, label, number
+from unlossy.report.rows import (
+    INPUT,
+    Row,
+    Run,
+    collect,
+    find_runs,
+    grouped,
+    label,
+    number,
+    read_json,
+)
 from unlossy.report.table import PROTOCOL, READING, markdown, spread, write_csv
 
 LEGEND = (
     "**Best of a column**; ~ within noise of it, which takes two seeds to tell. "
     "n: seeds, whose mean ± standard deviation stands."
 )
+DISTANCES = ("fd_vgg16", "kid_vgg16", "frames_vgg16", "fid", "frames_fid")
 PANELS = 3  # strips shown per recipe
 
 
@@ -38,6 +51,7 @@ def write_report(root: Path, out: Path) -> Path:
                 f"# Results of {len(runs)} run{'s' if len(runs) > 1 else ''} under `{root.name}`\n",
                 f"{PROTOCOL}\n\n{READING} {LEGEND}\n",
                 markdown(lines),
+                *_distances(rows, root),
                 *_clips(rows, lines, out),
                 *_steps(rows, root, out),
                 *_panels(rows, root, out),
@@ -50,6 +64,34 @@ def write_report(root: Path, out: Path) -> Path:
             f"Cannot write the report to {out} ({error}); name another folder."
         ) from error
     return out / "report.md"
+
+
+def _distances(rows: Sequence[Row], root: Path) -> list[str]:
+    """A table of `summary.json`'s distances between sets of frames, over all sources together."""
+    found: dict[tuple[str, str], dict[str, list[Any]]] = {}
+    for (run, model), members in grouped(rows, "run", "model").items():
+        summary = read_json(root / run / "summary.json").get(model, {})
+        for column in (column for column in DISTANCES if column in summary):
+            cells = found.setdefault((label(members[0]), members[0]["degradation"]), {})
+            cells.setdefault(column, []).append(summary[column])
+    columns = [column for column in DISTANCES if any(column in cells for cells in found.values())]
+    if not columns:
+        return []
+    parts = ["## Distances between sets of frames\n", "Lower is better.\n"]
+    parts += [f"| | degradation | {' | '.join(columns)} |", f"|---|---|{'---:|' * len(columns)}"]
+    for (name, degradation), cells in found.items():
+        values = [_mean(cells.get(column, [])) for column in columns]
+        parts.append(f"| {name} | {degradation} | {' | '.join(values)} |")
+    return [*parts, ""]
+
+
+def _mean(values: Sequence[Any]) -> str:
+    """The mean over seeds, or the word that stands where there is no number."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if len(numbers) < len(values) or not numbers:
+        return " ".join(sorted({str(value) for value in values if value not in numbers}))
+    text = f"{fmean(numbers):.4g}"
+    return f"{text} ± {stdev(numbers):.2g}" if len(set(numbers)) > 1 else text
 
 
 def _clips(rows: Sequence[Row], lines: Sequence[Row], out: Path) -> list[str]:

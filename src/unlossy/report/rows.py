@@ -123,15 +123,22 @@ def find_runs(root: Path) -> list[Run]:
             f"No finished run under {root} (no rows.csv): train one with "
             "`python train.py model=ccdnet loss=grad_gan`, or name another folder."
         )
-    return [Run(path.parent, _card(path.parent / "run.json"), read_rows(path)) for path in paths]
+    return [
+        Run(path.parent, read_json(path.parent / "run.json"), read_rows(path)) for path in paths
+    ]
 
 
-def _card(path: Path) -> Mapping[str, Any]:
+def read_json(path: Path) -> Mapping[str, Any]:
+    """Return the object in a JSON file, an empty one if there is no file or it holds no object.
+
+    Raises:
+        UserError: the file is not JSON.
+    """
     try:
-        card = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); remove it or its folder.") from error
-    return card if isinstance(card, Mapping) else {}
+    return content if isinstance(content, Mapping) else {}
 
 
 def collect(root: Path) -> list[Row]:
