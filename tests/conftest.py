@@ -1,4 +1,4 @@
-"""What every test gets: one thread per worker, fixed seeds, no W&B account, assets or a reason."""
+"""What every test gets: one thread a worker, fixed seeds, no W&B account, assets or a reason."""
 
 import os
 import random
@@ -7,12 +7,17 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 os.environ["WANDB_MODE"] = "offline"  # before anything imports wandb: a test never logs in
 os.environ["WANDB_SILENT"] = "true"
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; children inherit the variable
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+# The same examples every time, and no verdict on the speed of a shared machine.
+settings.register_profile("house", derandomize=True, deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)
