@@ -126,15 +126,15 @@ class CCDNet(EnhancementModel):
                 f"The first network has {inputs} input channels: it is a refinement network (U2); "
                 "give a CCDNet1 file first and this one second."
             )
-        if second is None:
+        if refine is None or second is None:
             model = cls(1, channels, update="tanh")
         else:
-            assert refine is not None
             width, inputs = refine["inconv.0.weight"].shape[:2]
-            if inputs not in (6, 12) or width != channels:
+            if inputs not in (6, 12) or width != channels or steps < 2:
                 raise UserError(
-                    f"The second network has {inputs} input channels and width {width}; wanted: "
-                    f"12 (with f_C) or 6 (without) and the first network's width {channels}."
+                    f"The second network has {inputs} input channels and width {width}, for "
+                    f"steps={steps}; wanted: 12 (with f_C) or 6 (without), the first network's "
+                    f"width {channels}, and steps of at least 2."
                 )
             model = cls(steps, channels, inputs == 12, update="tanh")
             model.refine = second

@@ -43,7 +43,7 @@ def quantize(x: Tensor, palette: Tensor, size: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         for first in range(0, len(pixels), images):
             group = slice(first, first + images)
-            red, green, blue = (-2 * palette[group]).split(1, dim=2)  # (n, P, 1)
+            red, green, blue = (-2 * palette[group, :, :, None]).unbind(2)  # (n, P, 1)
             table = palette[group].transpose(1, 2)  # (n, 3, P)
             for start in range(0, pixels.shape[2], length):
                 part = pixels[group, :, start : start + length]

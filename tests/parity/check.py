@@ -1,0 +1,102 @@
+"""Prove on reference tensors that our networks give the authors' results.
+
+    python tests/parity/check.py FILE...
+
+A file holds an official network's weights, its inputs and its outputs; the kind is found from the
+keys, every size from the shapes. Prints the mean and maximum absolute error of each output. Exit
+code 0: all within the target (mean < 1e-5, and 99.9 % of the values within 1e-4); 1: not; 2: a file
+that cannot be used.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from unlossy.models.ccdnet import CCDNet
+from unlossy.networks.patchgan import PatchGAN
+
+MEAN, CLOSE, SHARE = 1e-5, 1e-4, 0.999
+
+Tensors = Mapping[str, Tensor]
+Pairs = dict[str, tuple[Tensor, Tensor]]  # output name -> (ours, the authors')
+
+
+def ccdnet(file: Tensors) -> Pairs:
+    """`base.*`, `refine.*` (but for one step), `gif`, `palette`, `init`, `iter1`, `iter2`, ..."""
+    names = ["init"]
+    while f"iter{len(names)}" in file:
+        names.append(f"iter{len(names)}")
+    refine = within(file, "refine.") if len(names) > 1 else None
+    model = CCDNet.from_official(within(file, "base."), refine, len(names)).eval()
+    side = {}
+    if "palette" in file:
+        palette = (file["palette"][:, None] + 1) / 2  # (B, 1, P, 3) in [0, 1]
+        side = {"palette": palette, "palette_size": torch.full(palette.shape[:2], palette.shape[2])}
+    batch = {"degraded": (file["gif"][:, None] + 1) / 2, "side": side}
+    steps = model(batch)["extras"]["steps"][:, :, 0] * 2 - 1  # (B, K, 3, H, W) in [-1, 1]
+    return {name: (steps[:, k], file[name]) for k, name in enumerate(names)}
+
+
+def patchgan(file: Tensors) -> Pairs:
+    """`net.*`, `input`, `logits`."""
+    network = PatchGAN.from_weights(within(file, "net.")).eval()
+    return {"logits": (network(file["input"]), file["logits"])}
+
+
+# The keys that only files of this kind have -> how to run it.
+KINDS: tuple[tuple[frozenset[str], Callable[[Tensors], Pairs]], ...] = (
+    (frozenset({"base.inconv.0.weight", "gif", "init"}), ccdnet),
+    (frozenset({"net.0.weight", "input", "logits"}), patchgan),
+)
+
+
+def within(file: Tensors, prefix: str) -> dict[str, Tensor]:
+    """Return the tensors under a prefix, without it."""
+    return {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}
+
+
+def report(name: str, ours: Tensor, theirs: Tensor) -> bool:
+    """Print one output's errors and return whether they are within the target."""
+    if ours.shape != theirs.shape:
+        print(f"  {name}: shape {tuple(ours.shape)}, expected {tuple(theirs.shape)}  FAILED")
+        return False
+    error = (ours.double() - theirs.double()).abs()
+    share = (error <= CLOSE).double().mean().item()
+    passed = error.mean().item() < MEAN and share >= SHARE  # false for NaN
+    print(
+        f"  {name}: mean {error.mean():.2e}  max {error.max():.2e}  "
+        f"within {CLOSE:g}: {share:.3%}  {'ok' if passed else 'FAILED'}"
+    )
+    return passed
+
+
+def main(paths: list[str]) -> int:
+    if not paths:
+        print(__doc__, file=sys.stderr)
+        return 2
+    passed = True
+    for path in paths:
+        try:
+            file = load_file(path)
+            run = next((run for keys, run in KINDS if keys <= file.keys()), None)
+            if run is None:
+                known = ", ".join(run.__name__ for _, run in KINDS)
+                raise ValueError(f"its keys are of none of the kinds that can be checked: {known}")
+            with torch.no_grad():
+                pairs = run(file)
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 2
+        print(f"{Path(path).name} ({run.__name__})")
+        for name, (ours, theirs) in pairs.items():
+            passed = report(name, ours, theirs) and passed
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,69 @@
+"""The parity command: passes on the authors' tensors, of any size, and fails on anything else."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from check import main, within
+from safetensors.torch import load_file, save_file
+
+from unlossy.models.ccdnet import CCDNet
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("name", ["ccdnet", "patchgan"])
+def test_our_networks_give_the_authors_results(name, capsys):
+    assert main([str(HERE / f"{name}.safetensors")]) == 0
+    assert "FAILED" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "change"),
+    [("ccdnet", "refine.upconv2.up.bias", 1e-2), ("patchgan", "net.6.running_var", 1e-3)],
+)
+def test_a_slightly_wrong_weight_fails(tmp_path, name, key, change):
+    tensors = load_file(HERE / f"{name}.safetensors")
+    tensors[key] += change
+    save_file(tensors, tmp_path / "wrong.safetensors")
+    assert main([str(tmp_path / "wrong.safetensors")]) == 1
+
+
+@pytest.mark.parametrize("name", ["ccdnet", "patchgan"])
+def test_not_a_number_fails(tmp_path, name):
+    tensors = load_file(HERE / f"{name}.safetensors")
+    tensors["logits" if name == "patchgan" else "iter2"].view(-1)[7] = torch.nan
+    save_file(tensors, tmp_path / "nan.safetensors")
+    assert main([str(tmp_path / "nan.safetensors")]) == 1
+
+
+@pytest.mark.parametrize(("steps", "channels", "colors"), [(4, 4, 7), (2, 12, 300), (1, 4, 5)])
+def test_sizes_come_from_the_shapes(tmp_path, steps, channels, colors):
+    """Made with our own network: proves that sizes are found, not that they are right."""
+    model = CCDNet(steps, channels, update="tanh").eval()
+    gif, palette = torch.rand(2, 3, 33, 50) * 2 - 1, torch.rand(2, colors, 3) * 2 - 1
+    side = {
+        "palette": (palette[:, None] + 1) / 2,
+        "palette_size": torch.full((2, 1), colors),
+    }
+    with torch.no_grad():
+        outputs = model({"degraded": (gif[:, None] + 1) / 2, "side": side})["extras"]["steps"]
+    file = {f"iter{k}" if k else "init": outputs[:, k, 0] * 2 - 1 for k in range(steps)}
+    file = {key: value.contiguous() for key, value in file.items()}
+    save_file({**file, **model.state_dict(), "gif": gif, "palette": palette}, tmp_path / "own")
+    assert main([str(tmp_path / "own")]) == 0
+
+
+@pytest.mark.parametrize("case", ["none", "missing", "garbage", "unknown"])
+def test_an_unusable_file_gets_a_sentence_and_code_2(tmp_path, case, capsys):
+    path = tmp_path / "file.safetensors"
+    if case == "garbage":
+        path.write_bytes(b"no tensors here")
+    if case == "unknown":
+        save_file({"weight": torch.zeros(3)}, path)
+    assert main([] if case == "none" else [str(path)]) == 2
+    assert capsys.readouterr().err
+
+
+def test_within_keeps_only_the_prefix():
+    assert within({"a.b": 1, "a.c.d": 2, "ab": 3}, "a.") == {"b": 1, "c.d": 2}
