@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from torch import Tensor
@@ -66,9 +66,7 @@ class Photos(Source):
         width, height = self.size
         folder = assets.fetch("photos")
         paths = [folder / name for name in self.packaged]
-        for name in self.installed:
-            package, _, inside = name.partition("/")
-            paths.append(Path(str(files(package).joinpath(inside))))
+        paths += [_installed(name) for name in self.installed]
         found = {}
         for path in paths:
             photo = video.probe(path)
@@ -93,6 +91,14 @@ class Photos(Source):
         photos = {path: video.read_frames(path)[0] for path, _, _ in self._pieces.values()}
         for path, top, left in self._pieces.values():
             yield photos[path][:, top : top + height, left : left + width]
+
+
+def _installed(name: str) -> Path:
+    package, _, inside = name.partition("/")
+    spec = find_spec(package)  # found, not imported: scikit-learn takes a second
+    if spec is None or spec.origin is None:
+        raise UserError(f"source.installed names {name}, but {package} is not installed.")
+    return Path(spec.origin).parent / inside
 
 
 def _spread(length: int, piece: int) -> list[int]:
