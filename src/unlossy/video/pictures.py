@@ -1,12 +1,7 @@
-"""Pictures: GIFs and other animations as they are shown, stills, and folders of frames.
-
-Pillow composites an animation with its disposal rules; this module turns it into frames with exact
-times, carries alpha apart, and refuses half files, which Pillow shows as far as they go.
-"""
+"""Pictures: stills and animations as they are shown, alpha apart, and folders of frames."""
 
 from __future__ import annotations
 
-import mmap
 import re
 import struct
 from collections.abc import Iterator
@@ -17,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
 from unlossy.errors import UserError
 from unlossy.video.frame import Frame, Probe, shown_delay
+from unlossy.video.gif import gif_frames, is_gif, probe_gif
 
 SUFFIXES = (".gif", ".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -31,10 +27,11 @@ def probe_picture(path: Path) -> Probe:
     if path.is_dir():
         members = _members(path)
         return replace(probe_picture(members[0]), frames=len(members), rate=Fraction(25))
+    if is_gif(path):
+        return probe_gif(path)
     with _opened(path) as (image, count):
         width, height = ImageOps.exif_transpose(image).size if count == 1 else image.size
-        base = Fraction(1, 100 if image.format == "GIF" else 1000)
-        rate = 1 / shown_delay(_delay(image))
+        rate, base = 1 / shown_delay(_delay(image)), Fraction(1, 1000)
         loop = image.info.get("loop")
         return Probe(count, True, width, height, rate, base, loop=loop, pictures=True)
 
@@ -52,23 +49,29 @@ def picture_frames(path: Path, size: tuple[int, int] | None) -> Iterator[Frame]:
     if path.is_dir():
         yield from _folder_frames(path, size)
         return
+    time = Fraction(0)
+    for page, delay in _gif_pages(path) if is_gif(path) else _pages(path):
+        rgb, alpha = _planes(page, size)
+        yield Frame(rgb, alpha, time, delay)
+        time += shown_delay(delay)
+
+
+def _gif_pages(path: Path) -> Iterator[tuple[Image.Image, Fraction]]:
+    for rgba, delay in gif_frames(path):
+        yield Image.fromarray(rgba), delay
+
+
+def _pages(path: Path) -> Iterator[tuple[Image.Image, Fraction]]:
     with _opened(path) as (image, count):
-        time, found = Fraction(0), 0
         for page in ImageSequence.Iterator(image):
-            rgb, alpha = _planes(ImageOps.exif_transpose(page) if count == 1 else page, size)
-            delay = _delay(page)
-            yield Frame(rgb, alpha, time, delay)
-            time += shown_delay(delay)
-            found += 1
-        if found != count:
-            raise UserError(f"{path} is damaged: {found} of {count} images can be read.")
+            page.load()  # a WebP knows its delay only now
+            yield ImageOps.exif_transpose(page) if count == 1 else page, _delay(page)
 
 
 def _folder_frames(folder: Path, size: tuple[int, int] | None) -> Iterator[Frame]:
     shape = None
     for index, path in enumerate(_members(folder)):
-        with _opened(path) as (image, _):
-            rgb, alpha = _planes(ImageOps.exif_transpose(image), size)
+        rgb, alpha = next(picture_frames(path, size))[:2]
         if shape not in (None, rgb.shape):
             raise UserError(f"{path} has another size than the frames before it; crop it.")
         shape = rgb.shape
@@ -93,8 +96,12 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
     """Open an image file; yields it with its number of images."""
     try:
         with Image.open(path) as image:
-            count = _gif_images(path) if image.format == "GIF" else getattr(image, "n_frames", 1)
-            yield image, count
+            yield image, getattr(image, "n_frames", 1)
+    except UnidentifiedImageError as error:
+        kind = path.suffix[1:].upper()
+        raise UserError(
+            f"{path} is no {kind} file, whatever its name says; look into it."
+        ) from error
     except UserError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
@@ -102,34 +109,6 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
         raise UserError(f"{path} is not a whole {kind} file; save it again ({error}).") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} declares too many pixels; crop it ({error}).") from error
-
-
-def _gif_images(path: Path) -> int:
-    """Count the images of a GIF by its blocks: Pillow takes a file cut between blocks as whole."""
-
-    def table(flags: int) -> int:
-        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-    images = 0
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            at = 13 + table(data[10])
-            while data[at] != 0x3B:
-                if data[at] == 0x2C:  # image: descriptor, colour table, LZW width
-                    images += 1
-                    at += 11 + table(data[at + 9])
-                elif data[at] == 0x21:  # extension
-                    at += 2
-                else:
-                    raise UserError(f"{path} is a damaged GIF (byte {at}); save it again.")
-                while data[at]:
-                    at += 1 + data[at]
-                at += 1
-        except IndexError:
-            raise UserError(
-                f"{path} is truncated: it ends in image {images}; copy or download it again."
-            ) from None
-    return images
 
 
 def _delay(image: Image.Image) -> Fraction:
