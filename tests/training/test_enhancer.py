@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from lightning import Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,6 +17,8 @@ from unlossy.models.ccdnet import CCDNet
 from unlossy.networks.patchgan import PatchGAN
 from unlossy.sample import Sample
 from unlossy.training.enhancer import Enhancer, introduce, match
+
+from lightning import Trainer  # isort: skip  (after the torchvision remedy)
 
 STEPS = 4
 

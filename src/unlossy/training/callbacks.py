@@ -23,6 +23,12 @@ def wandb_offline() -> bool:
     return not wandb.login(prompt=False)
 
 
+def finish_wandb() -> None:
+    """End the process's W&B run, if there is one, so that the next run starts its own."""
+    if wandb.run is not None:
+        wandb.run.finish()
+
+
 class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt`, from which a killed run goes on bit for bit.
 

@@ -30,7 +30,7 @@ from unlossy.models.baselines import Identity, Tuned
 from unlossy.models.model import EnhancementModel
 from unlossy.report.table import print_table, summarise
 from unlossy.training import folder as folders
-from unlossy.training.callbacks import LastCheckpoint, Panels, Throughput, wandb_offline
+from unlossy.training.callbacks import LastCheckpoint, Panels, Throughput, finish_wandb, wandb_offline
 from unlossy.training.enhancer import Enhancer, introduce, match
 from unlossy.training.scoring import Row, score
 from unlossy.training.step_log import StepLog
@@ -267,7 +267,7 @@ def _callbacks(cfg: DictConfig, run_folder: Path, best: ModelCheckpoint) -> list
     """Return the callbacks in their order: averages swap out before the checkpoints are written."""
     average = [] if cfg.ema is None else [EMAWeightAveraging(decay=cfg.ema)]
     last = LastCheckpoint(run_folder / "checkpoints", cfg.checkpoint_every)
-    bar = [RichProgressBar()] if cfg.trainer.get("enable_progress_bar", True) else []
+    bar = [RichProgressBar()] if cfg.trainer.enable_progress_bar else []
     return [*average, *bar, Throughput(), Panels(run_folder / "panels"), best, last]
 
 
@@ -283,7 +283,8 @@ def _mirror(cfg: DictConfig, run_folder: Path) -> list[Logger]:
             name=f"{cfg.name}/{run_folder.name}",
             group=cfg.name,
             resume="allow",
-            offline=wandb_offline(),
+            # By name: wandb has read its environment by now, where Lightning's offline= writes.
+            mode="offline" if wandb_offline() else None,
         )
     ]
 
@@ -298,10 +299,7 @@ def _finishing(trainer: Trainer) -> Iterator[None]:
     try:
         yield
     finally:
-        for logger in trainer.loggers:
-            logger.finalize("finished")
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish()
+        finish_wandb()
 
 
 def _score(
