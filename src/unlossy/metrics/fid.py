@@ -203,7 +203,7 @@ def _inception(path: Path) -> torch.nn.Module:
         # torch-fidelity unpickles whatever it is given: look first.
         torch.load(path, map_location="cpu", weights_only=True)
         metric = FrechetInceptionDistance(feature_extractor_weights_path=str(path), antialias=False)
-    except (OSError, RuntimeError, pickle.UnpicklingError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, TypeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"FID cannot read its weights {path} ({reason}); {wanted}.") from error
     return metric.inception

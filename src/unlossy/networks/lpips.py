@@ -172,6 +172,6 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def _unit_range(frames: Tensor, key: str) -> None:
-    low, high = float(frames.min()), float(frames.max())
+    low, high = float(frames.detach().min()), float(frames.detach().max())
     if not (low >= 0.0 and high <= 1.0):  # NaN fails both comparisons
         raise ValueError(f"LPIPS wants its {key} in [0, 1]; it spans {low:.3g}..{high:.3g}.")
