@@ -13,7 +13,7 @@ elsewhere: its `_target_`s may name network classes defined in `unlossy.models` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,8 @@ def _plain(value: Any) -> Any:
     """Copy containers of any kind as dicts and lists, which `weights_only` reads."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, Set):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return value

@@ -114,6 +114,8 @@ class Adversary(Player):
             raise UserError(
                 f"loss.adversary.gate is {list(gate)}; give two accuracies, the lower first."
             )
+        if pool_size < 0:
+            raise UserError(f"loss.adversary.pool_size is {pool_size}; give 0 or more images.")
         self.network = network
         self.optimizer = optimizer
         self.form = form
