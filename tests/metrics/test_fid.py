@@ -114,7 +114,7 @@ def test_every_second_frame_across_windows_and_clean_ones_only_once() -> None:
     assert means.calls == 4 + 2 * 4
 
 
-@pytest.mark.assets
+@pytest.mark.assets("lpips_alex", "lpips_vgg")
 def test_vgg16_distances() -> None:
     distances = Vgg16Distances(lpips.trunk("lpips_vgg"))
     clean = frames(6, 1)
@@ -139,7 +139,7 @@ def test_vgg16_distances() -> None:
         Vgg16Distances(lpips.trunk("lpips_alex"))
 
 
-@pytest.mark.assets
+@pytest.mark.assets("lpips_vgg")
 def test_vgg16_features_equal_a_plain_stack_of_layers() -> None:
     from safetensors.torch import load_file
 

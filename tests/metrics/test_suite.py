@@ -108,7 +108,7 @@ def test_config_without_networks() -> None:
     assert scores.start_set().compute() == {}
 
 
-@pytest.mark.assets
+@pytest.mark.assets("lpips_alex", "lpips_vgg")
 def test_golden_lpips_through_the_default_config() -> None:
     scores = instantiate(OmegaConf.load(CONF / "default.yaml"), _convert_="all")
     coarse, clean = formula_pair()
@@ -122,7 +122,7 @@ def test_golden_lpips_through_the_default_config() -> None:
     assert set(tiny.row()) == {"frames", "exact", *DIRECTION}
 
 
-@pytest.mark.assets
+@pytest.mark.assets("lpips_vgg")
 def test_vgg_never_fills_the_column_of_alex() -> None:
     vgg = lpips.lpips("lpips_vgg")
     coarse, clean = (picture / 255 for picture in formula_pair())

@@ -15,7 +15,7 @@ from unlossy.networks.lpips import LPIPS, Trunk
 import lpips  # isort: skip  (after unlossy has mended torchvision)
 
 REFERENCES = Path(__file__).parents[1] / "parity" / "lpips_refs"
-pytestmark = pytest.mark.assets
+pytestmark = pytest.mark.assets("lpips_alex", "lpips_vgg")
 
 
 @pytest.fixture(scope="module")
