@@ -3,9 +3,9 @@
     python benchmarks/data_reading.py [--samples 400] [--crop 64]
 
 Both read the same frame, one after the other in one process, so that the ratio holds on a busy
-machine. The reference opens the cached GIF with Pillow and seeks to the frame, as a loader over files
-does; its clean frame comes from the memory map in both ways, which favours it. The last line reads
-whole batches through the loader with two workers, as a training run does.
+machine. The reference opens the cached GIF with Pillow and seeks to the frame, as a loader over
+files does; its clean frame comes from the memory map in both ways, which favours it. The last line
+reads whole batches through the loader with two workers, as a training run does.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ import pickle
 import tarfile
 import threading
 import zipfile
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
@@ -24,6 +25,7 @@ def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@cache  # a zip holds the time of its making
 def wheel() -> bytes:
     """The smallest wheel that pip accepts, with one picture and one zip inside."""
     inner = io.BytesIO()

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -91,15 +92,19 @@ class Cache:
             UserError: the degradation refuses a clip, the cap is reached, or the disk is full; the
                 entries complete until then are kept.
         """
-        missing = [clip for clip in clips if not self.path(clip).exists()]
-        if not missing:
+        if all(self.path(clip).exists() for clip in clips):
             return
+        with ExitStack() as held:
+            with assets.writable(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(self._folder / ".lock"))  # two runs degrade once
+            self._fill([clip for clip in clips if not self.path(clip).exists()], workers)
+
+    def _fill(self, missing: Sequence[Clip], workers: int) -> None:
         for clip in missing:
             self.source.read(clip, 0, 1)  # decode here, with a bar, rather than in a worker
         largest = sum(3 * clip.frames * clip.height * clip.width for clip in missing)
         check_room(largest, f"{len(missing)} degraded clips (at most)")
-        with assets.writable(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
         jobs: DataLoader[str] = DataLoader(
             _Jobs(self, missing),
             batch_size=None,
@@ -144,7 +149,7 @@ class Cache:
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
         degraded = self.degradation(pristine(clip.name, clean), torch.Generator().manual_seed(seed))
         path = self.path(clip)
-        part = path.with_suffix(f".{os.getpid()}.part")
+        part = path.with_suffix(".part")
         with assets.writable(self._folder):
             try:
                 part.write_bytes(save(_tensors(degraded, clean)))

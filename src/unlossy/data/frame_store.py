@@ -58,7 +58,7 @@ def mapped(path: Path) -> Tensor:
 
 
 def _write(path: Path, name: str, frames: Iterator[Tensor], total: int) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
+    part = path.with_suffix(".part")
     try:
         with part.open("wb") as file, progress() as bar:
             task = bar.add_task(f"decoding {name}", total=total)
