@@ -7,6 +7,7 @@ alpha apart         + palettes              times and delays as they were
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -101,15 +102,13 @@ def enhance(
     )
     for note in notes(target, clip):
         console.print(f"note: {note}")
-    was_training = model.training
-    model.eval()
-    with _progress(console, media.frames) as progress:
+    dtype = _dtype(precision, model)
+    with _evaluating(model), _progress(console, media.frames) as progress:
         shown = iter(progress.track(shown_frames(source), task_id=progress.tasks[0].id))
-        restored = restored_frames(model, shown, source, _dtype(precision, model))
+        restored = restored_frames(model, shown, source, dtype)
         if target.suffix.lower() in (".mp4", ".webm") and media.pictures:
             restored = (f._replace(duration=shown_delay(f.duration)) for f in restored)
         written = write(target, restored, clip)
-    model.train(was_training)
     read = int(progress.tasks[0].completed)
     if written != read:
         raise RuntimeError(f"{written} of {read} frames reached {target}: please report this.")
@@ -222,6 +221,17 @@ def _no_palette(source: Path, model: str) -> str:
         f"{model} restores GIFs and needs their palette, but {source} has frames of more than "
         f"{MOST_COLORS} colours; give the GIF itself, or a checkpoint that needs no palette."
     )
+
+
+@contextmanager
+def _evaluating(model: EnhancementModel) -> Iterator[None]:
+    """Evaluation mode, and afterwards the mode that the caller's model was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _device(name: str) -> torch.device:

@@ -1,0 +1,427 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from unlossy import assets, checkpoint
+from unlossy.degradations.gif import Gif
+from unlossy.errors import UserError
+from unlossy.gif_file import CLEAR, KEEP, write_gif
+from unlossy.inference.enhance import enhance, newest_checkpoint, restored_frames
+from unlossy.inference.look import look_at, palette_of
+from unlossy.models.ccdnet import CCDNet
+from unlossy.models.model import EnhancementModel
+from unlossy.networks.quantizer import quantize
+from unlossy.sample import Restored, Sample, check, pristine
+from unlossy.video import Frame, VideoWriter, probe, read_frames, shown_frames
+
+
+class Same(EnhancementModel):
+    """Gives back what it gets."""
+
+    def forward(self, batch: Sample) -> Restored:
+        check(batch)
+        return Restored(estimate=batch["degraded"], extras={})
+
+
+class InPalette(Same):
+    """Also checks that every pixel is a colour of its frame's palette."""
+
+    needs = frozenset({"palette", "palette_size"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def forward(self, batch: Sample) -> Restored:
+        frames = batch["degraded"].flatten(0, 1)
+        size = batch["side"]["palette_size"].flatten()
+        nearest = quantize(frames, batch["side"]["palette"].flatten(0, 1), size)
+        assert torch.equal(nearest, frames)
+        self.sizes += size.tolist()
+        return super().forward(batch)
+
+
+class Twice(Same):
+    scale = 2
+
+    def forward(self, batch: Sample) -> Restored:
+        frames = functional.interpolate(batch["degraded"][0], scale_factor=2)
+        return Restored(estimate=frames[None], extras={})
+
+
+def picture(colors: int, height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices that use every colour if there is room, and the palette."""
+    rng = np.random.default_rng(seed)
+    index = rng.integers(0, colors, (height, width)).astype(np.uint8)
+    used = min(colors, index.size)
+    index.reshape(-1)[:used] = np.arange(used)
+    codes = rng.choice(2**24, colors, replace=False)
+    return index, np.stack((codes >> 16, codes >> 8 & 255, codes & 255), 1).astype(np.uint8)
+
+
+def gif(
+    path: Path,
+    frames: int = 3,
+    colors: int = 8,
+    size: tuple[int, int] = (6, 7),
+    *,
+    delays: list[int] | None = None,
+    loop: int | None = 0,
+    hole: int | None = None,
+) -> Path:
+    drawn = [picture(colors, *size, seed) for seed in range(frames)]
+    path.write_bytes(
+        write_gif(
+            [index for index, _ in drawn],
+            [palette for _, palette in drawn] * (2 if frames == 1 else 1),  # local tables
+            delays or [4] * frames,
+            loop=loop,
+            transparent=[hole] * frames,
+            disposal=KEEP if hole is None else CLEAR,
+        )
+    )
+    return path
+
+
+def same_frames(ours: Path, theirs: Path) -> None:
+    for a, b in zip(shown_frames(ours), shown_frames(theirs), strict=True):
+        assert torch.equal(a.rgb, b.rgb)
+        assert a[2:] == b[2:]
+        assert (a.alpha is None) == (b.alpha is None)
+        assert a.alpha is None or torch.equal(a.alpha, b.alpha)
+
+
+def test_gif_to_gif_keeps_everything(tmp_path):
+    source = gif(tmp_path / "my cat.gif", 20, delays=[k % 7 for k in range(20)], loop=3)
+    target = tmp_path / "my other cat.gif"
+    assert enhance(source, target, model=Same()) == target
+    same_frames(target, source)
+    assert probe(target) == probe(source)
+    assert probe(target).loop == 3
+
+
+@pytest.mark.parametrize("loop", [None, 0, 1])
+def test_loop_is_kept(tmp_path, loop):
+    enhance(gif(tmp_path / "a.gif", loop=loop), tmp_path / "b.gif", model=Same())
+    assert probe(tmp_path / "b.gif").loop == loop
+
+
+def test_alpha_is_carried(tmp_path):
+    source = gif(tmp_path / "a.gif", hole=3)
+    assert all(frame.alpha is not None for frame in shown_frames(source))
+    enhance(source, tmp_path / "b.gif", model=InPalette())
+    for ours, theirs in zip(shown_frames(tmp_path / "b.gif"), shown_frames(source), strict=True):
+        assert torch.equal(ours.alpha, theirs.alpha)
+        assert torch.equal(ours.rgb * (ours.alpha > 0), theirs.rgb * (theirs.alpha > 0))
+    enhance(source, tmp_path / "frames", model=Twice())
+    alpha = next(shown_frames(tmp_path / "frames")).alpha
+    assert alpha.shape == (12, 14)
+    assert {0, 255} < set(alpha.flatten().tolist())
+    enhance(source, tmp_path / "b.webm", model=Same())
+    assert probe(tmp_path / "b.webm").width == 7
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webm", ""])
+@pytest.mark.parametrize(
+    ("frames", "colors", "size"),
+    [(1, 8, (6, 7)), (1, 1, (1, 1)), (3, 2, (1, 1)), (2, 2, (5, 3)), (9, 256, (33, 17))],
+)
+def test_small_and_odd_gifs_simply_work(tmp_path, suffix, frames, colors, size):
+    source, target = gif(tmp_path / "a.gif", frames, colors, size), tmp_path / f"b c{suffix}"
+    enhance(source, target, model=InPalette())
+    found = read_frames(target)
+    height, width = (s + s % 2 if suffix == ".mp4" else s for s in size)
+    assert found.shape == (frames, 3, height, width)
+    if suffix in (".gif", ""):
+        assert torch.equal(found, read_frames(source))
+    if suffix:
+        last = list(shown_frames(target))[-1]
+        assert last.time + last.duration == Fraction(4 * frames, 100)
+
+
+def test_one_frame_to_png(tmp_path):
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    enhance(tmp_path / "a.png", tmp_path / "b.png", model=Same())
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png")), photo)
+    enhance(gif(tmp_path / "a.gif", 1), tmp_path / "c.png", model=InPalette())
+    assert torch.equal(read_frames(tmp_path / "c.png"), read_frames(tmp_path / "a.gif"))
+
+
+def test_a_photo_becomes_a_gif_of_256_colours(tmp_path, capsys):
+    ramp = np.linspace(0, 255, 64)
+    photo = np.stack(np.broadcast_arrays(ramp[:, None], ramp, 99), -1).astype(np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    enhance(tmp_path / "a.png", tmp_path / "b.gif", model=Same())
+    reduced = read_frames(tmp_path / "b.gif")[0].permute(1, 2, 0).numpy()
+    assert len(np.unique(reduced.reshape(-1, 3), axis=0)) <= 256
+    assert np.square(reduced - photo.astype(float)).mean() < 30  # 33 dB
+    assert "256 colours" in capsys.readouterr().err
+
+
+def test_the_palette_is_that_of_the_composited_frame(tmp_path):
+    """Two images of 200 colours, the second over half of the first, show about 300."""
+    first, palette = picture(200, 20, 20, 0)
+    second, other = picture(200, 20, 20, 1)
+    second[:, :10] = 0
+    data = write_gif([first, second], [palette, other], [4, 4], transparent=[None, 0])
+    (tmp_path / "a.gif").write_bytes(data)
+    colors = [
+        len(np.unique(f.permute(1, 2, 0).reshape(-1, 3).numpy(), axis=0))
+        for f in read_frames(tmp_path / "a.gif")
+    ]
+    model = InPalette()
+    enhance(tmp_path / "a.gif", tmp_path / "b", model=model)
+    assert colors[1] > 256
+    assert model.sizes == colors
+    assert torch.equal(read_frames(tmp_path / "b"), read_frames(tmp_path / "a.gif"))
+
+
+def test_a_frame_with_nothing_to_see(tmp_path):
+    frame = Frame(
+        torch.full((3, 2, 2), 7).byte(), torch.zeros(2, 2).byte(), Fraction(0), Fraction(1)
+    )
+    palette, filled = palette_of(frame)
+    assert palette.tolist() == [[0, 0, 0]]
+    assert not filled.any()
+
+
+class Mean(EnhancementModel):
+    """The average over 2 * context + 1 frames; the ends are repeated."""
+
+    def __init__(self, context: int) -> None:
+        super().__init__()
+        self.context = context
+
+    def forward(self, batch: Sample) -> Restored:
+        frames, at = batch["degraded"], torch.arange(batch["degraded"].shape[1])
+        near = range(-self.context, self.context + 1)
+        shifted = [frames[:, (at + k).clamp(0, len(at) - 1)] for k in near]
+        return Restored(estimate=torch.stack(shifted).mean(0), extras={})
+
+
+@pytest.mark.parametrize("context", [0, 1, 3])
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 11, 16, 17, 30])
+def test_a_stream_is_restored_like_a_whole_clip(context, count):
+    generator = torch.Generator().manual_seed(count)
+    pictures = torch.randint(0, 256, (count, 3, 4, 5), generator=generator).byte()
+    taken: list[int] = []
+
+    def stream():
+        for k, rgb in enumerate(pictures):
+            taken.append(k)
+            yield Frame(rgb, None, Fraction(k), Fraction(1))
+
+    at = torch.arange(count)
+    near = [pictures[(at + k).clamp(0, count - 1)] / 255 for k in range(-context, context + 1)]
+    expected = (torch.stack(near).mean(0) * 255).round().byte()
+    restored = []
+    for frame in restored_frames(Mean(context).eval(), stream(), Path("a")):
+        restored.append(frame)
+        assert len(taken) - len(restored) <= 8 + 2 * context  # constant memory
+    assert torch.equal(torch.stack([frame.rgb for frame in restored]), expected)
+    assert [frame.time for frame in restored] == list(range(count))
+
+
+def video(path: Path, frames: int = 5) -> Path:
+    with VideoWriter(path, 32, 16, Fraction(25), time_base=Fraction(1, 25)) as writer:
+        for k in range(frames):
+            rgb = torch.full((3, 16, 32), 40 * k).byte()
+            rgb[:, :8] += torch.arange(32).byte()
+            writer.add(Frame(rgb, None, Fraction(k, 25), Fraction(1, 25)))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ""])
+def test_a_video_in(tmp_path, suffix):
+    source, target = video(tmp_path / "a.mp4"), tmp_path / f"b{suffix}"
+    enhance(source, target, model=Same())
+    difference = read_frames(target).int() - read_frames(source).int()
+    assert difference.abs().float().mean() < (1 if suffix != ".gif" else 2)
+    found = [(frame.time, frame.duration) for frame in shown_frames(target)]
+    assert found == [(Fraction(k, 25), Fraction(1, 25)) for k in range(5)]
+
+
+def run(root: Path, name: str, time: str, *, needs: bool = True, degradation=None) -> Path:
+    path = root / name / time / "checkpoints" / "best.ckpt"
+    path.parent.mkdir(parents=True)
+    steps = 2 if needs else 1
+    content = checkpoint.pack(
+        CCDNet(steps, 2),
+        {"_target_": "unlossy.models.ccdnet.CCDNet", "steps": steps, "channels": 2},
+        {
+            "model": "ccdnet",
+            "loss": "grad",
+            "degradation": degradation or {"colors": 32, "dither": "none"},
+            "source": "mixed",
+            "needs": ["palette", "palette_size"] if needs else [],
+            "scale": 1,
+        },
+    )
+    torch.save(content, path)
+    return path
+
+
+def test_the_newest_checkpoint_that_fits(tmp_path, capsys):
+    runs = tmp_path / "runs"
+    source = gif(tmp_path / "a.gif")
+    with pytest.raises(UserError, match=r"train one with python train.py model=ccdnet"):
+        enhance(source, tmp_path / "b.gif", run_root=runs)
+    run(runs, "zoo", "2026-01-01_000000_a")
+    wanted = run(runs, "ant", "2026-01-03_000000_c")
+    run(runs, "bee", "2026-01-02_000000_b")
+    codec = run(runs, "cow", "2026-01-04_000000_d", needs=False, degradation={"crf": 35})
+    broken = runs / "dog" / "2026-01-05_000000_e" / "checkpoints"
+    broken.mkdir(parents=True)
+    (broken / "best.ckpt").write_bytes(b"half")
+    assert newest_checkpoint(runs, source, 32) == wanted
+    assert newest_checkpoint(runs, source, None) == codec
+    enhance(source, tmp_path / "b.gif", run_root=runs)
+    assert str(wanted) in capsys.readouterr().err
+    same_frames(tmp_path / "b.gif", source)  # a CCDNet starts as the identity
+
+
+def blobs(dither: bool) -> np.ndarray:
+    """A smooth picture reduced to two grey levels, plainly or by error diffusion (Pillow's)."""
+    smooth = np.add.outer(np.linspace(0, 128, 60), np.linspace(0, 127, 80)).astype(np.uint8)
+    mode = Image.Dither.FLOYDSTEINBERG if dither else Image.Dither.NONE
+    return np.asarray(Image.fromarray(smooth).convert("1", dither=mode)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("dither", "colors", "degradation", "said"),
+    [
+        (False, 8, {"colors": 32, "dither": "none"}, ""),
+        (False, 8, {"colors": 4, "dither": "none"}, "up to 8 colours a frame (trained on 4)"),
+        (True, 2, {"colors": 32, "dither": "none"}, "looks dithered"),
+        (True, 2, {"colors": 32, "dither": "floyd_steinberg"}, ""),
+        (True, 2, {"fewest": 16, "most": 256}, ""),
+        (True, 2, {"stages": [{"every": 2}, {"colors": 32, "dither": "none"}]}, "looks dithered"),
+    ],
+)
+def test_warns_of_an_input_unlike_the_training_data(
+    tmp_path, capsys, dither, colors, degradation, said
+):
+    source = tmp_path / "a.gif"
+    index = blobs(dither)
+    palette = np.arange(colors)[:, None].repeat(3, 1).astype(np.uint8) * (255 // (colors - 1))
+    if not dither:
+        index[:4] = np.arange(colors).repeat(80 // colors)
+    source.write_bytes(write_gif([index], [palette], [4]))
+    ckpt = run(tmp_path, "x", "y", degradation=degradation)
+    enhance(source, tmp_path / "b.gif", model=ckpt)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(lines) == bool(said)
+    assert said in "".join(lines)
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("a.gif", "is the input itself"),
+        ("./none/../a.gif", "does not exist"),
+        ("none/b.gif", "does not exist"),
+        ("b.jpg", r"cannot write \.jpg"),
+        ("b.png", "has 3 frames and a PNG holds one"),
+        ("b.mp4", "transparent pixels, which MP4 cannot hold"),
+        ("taken", "is no empty folder"),
+        ("taken.gif", "is a folder"),
+    ],
+)
+def test_refusals_come_before_any_work(tmp_path, target, sentence):
+    class Never(Same):
+        def forward(self, batch: Sample) -> Restored:
+            raise AssertionError
+
+    source = gif(tmp_path / "a.gif", hole=1)
+    for folder in ("taken", "taken.gif"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "taken" / "mine.txt").touch()
+    before = entries(tmp_path), source.read_bytes()
+    with pytest.raises(UserError, match=sentence) as caught:
+        enhance(source, tmp_path / target, model=Never())
+    assert "\n" not in str(caught.value)
+    assert (entries(tmp_path), source.read_bytes()) == before
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="a folder where not even root may write")
+def test_an_unwritable_output(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write /proc/b\.gif"):
+        enhance(gif(tmp_path / "a.gif"), Path("/proc/b.gif"), model=Same())
+
+
+@pytest.mark.assets("clips")
+@pytest.mark.parametrize("colors", [16, 256])
+@pytest.mark.parametrize("clip", ["bikes", "carphone_pristine", "bigbuckbunny"])
+def test_dither_is_told_from_noise(tmp_path, clip, colors):
+    (path,) = assets.fetch("clips").rglob(f"{clip}.mp4")
+    frames = read_frames(path, 30, 2, size=(320, 180), every=60)
+    for dither in ("none", "floyd_steinberg"):
+        draws = torch.Generator()
+        degraded = Gif(colors=colors, dither=dither)(pristine(clip, frames), draws)
+        (tmp_path / "a.gif").write_bytes(degraded["stream"])
+        look = look_at(tmp_path / "a.gif", probe(tmp_path / "a.gif"))
+        assert look.dithered == (dither != "none")
+        assert look.colors == colors
+        assert look.scope == ("global" if colors < 129 else "frame")
+        assert not look.alpha
+
+
+def test_a_model_that_does_not_fit(tmp_path):
+    source = video(tmp_path / "a.mp4")
+    ckpt = run(tmp_path / "runs", "x", "y")
+    with pytest.raises(UserError, match=r"needs their palette.*give the GIF itself"):
+        enhance(source, tmp_path / "b.mp4", model=ckpt)
+    with pytest.raises(UserError, match="no checkpoint under"):
+        enhance(source, tmp_path / "b.mp4", run_root=tmp_path / "runs")
+    blocks = Same()
+    blocks.needs = frozenset({"qp"})
+    with pytest.raises(UserError, match="needs qp"):
+        enhance(source, tmp_path / "b.mp4", model=blocks)
+    with pytest.raises(UserError, match="device 'toaster'"):
+        enhance(gif(tmp_path / "a.gif"), tmp_path / "b.gif", model=ckpt, device="toaster")
+    assert entries(tmp_path) == ["a.gif", "a.mp4", "runs"]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webm", ""])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
+def test_nothing_is_half_written(tmp_path, suffix, error):
+    class Stops(Same):
+        def forward(self, batch: Sample) -> Restored:
+            if self.calls == 2:
+                raise error
+            self.calls += 1
+            return super().forward(batch)
+
+    model = Stops().train()
+    model.calls = 0
+    source = gif(tmp_path / "a.gif", 30)
+    with pytest.raises(error):
+        enhance(source, tmp_path / f"b{suffix}", model=model)
+    assert model.calls == 2
+    assert entries(tmp_path) == ["a.gif"]
+    assert model.training
+
+
+def test_a_late_colourful_frame_is_refused_and_nothing_left(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(40):  # every second one is looked at beforehand
+        photo = rng.integers(0, 256 if k == 37 else 2, (40, 40, 3)).astype(np.uint8)
+        Image.fromarray(photo).save(folder / f"{k}.png")
+    with pytest.raises(UserError, match="more than 1024 colours"):
+        enhance(folder, tmp_path / "b.webm", model=InPalette())
+    assert entries(tmp_path) == ["frames"]
