@@ -1,3 +1,5 @@
+"""Collect runs into tables and plots: python report.py runs."""
+
 from unlossy.cli import report
 
 if __name__ == "__main__":

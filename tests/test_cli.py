@@ -1,4 +1,4 @@
-"""Mistakes as a user makes them: one sentence, the right exit code, no traceback, nothing half-written."""
+"""Mistakes as users make them: one sentence, the exit code, no traceback, nothing half-written."""
 
 import subprocess
 import sys

@@ -1,7 +1,7 @@
-"""The doors: `unlossy train | eval | enhance | report | fetch | doctor`, and the scripts of the same names.
+"""The doors: `unlossy train | eval | enhance | report | fetch | doctor`, also as scripts.
 
-A user's mistake ends in one sentence and exit code 2; a configuration that Hydra itself refuses, in
-Hydra's message and exit code 1; Ctrl-C in 130. Anything else is a defect of ours and shows its trace.
+A user's mistake ends in one sentence and exit code 2; a configuration that Hydra itself refuses,
+in Hydra's message and exit code 1; Ctrl-C in 130. Anything else is a defect and shows its trace.
 """
 
 from __future__ import annotations
@@ -128,7 +128,10 @@ def main() -> None:
     if verb not in VERBS:
         lines = [f"  {name:8s} {verb_of.__doc__}" for name, verb_of in VERBS.items()]
         wanted = verb in ("-h", "--help")
-        print("usage: unlossy VERB ...\n" + "\n".join(lines), file=sys.stdout if wanted else sys.stderr)
+        print(
+            "usage: unlossy VERB ...\n" + "\n".join(lines),
+            file=sys.stdout if wanted else sys.stderr,
+        )
         sys.exit(0 if wanted else 2)
     del sys.argv[1]
     VERBS[verb]()

@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises, and that the command line prints without a traceback."""
+"""The one exception of a user's mistake, which the command line prints without a traceback."""
 
 
 class UserError(ValueError):

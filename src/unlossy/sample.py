@@ -1,4 +1,4 @@
-"""What a batch is: every datum is a clip (B, T, C, H, W) with its times; an image is a clip of one frame.
+"""What a batch is: every datum is a clip (B, T, C, H, W) with its times, an image one of one frame.
 
     source ──clean──► degradation ──degraded──► model ──restored──► objective, metrics
 
@@ -51,7 +51,7 @@ class Degraded(TypedDict):
 
 
 class Degradation(Protocol):
-    """A lossy medium. Deterministic given its configuration, the clip and `rng`; composes by nesting."""
+    """A lossy medium, deterministic given its configuration, clip and `rng`; composes by `Chain`."""
 
     scale: int  # clean height / degraded height
     keeps: frozenset[str]  # keys that it writes into `side`
@@ -91,9 +91,7 @@ def _unit(frames: Tensor) -> Tensor:
 def pristine(name: str, frames: Tensor) -> Degraded:
     """Wrap a clean clip, uint8 (T, 3, H, W), as the input of a degradation."""
     times = torch.arange(len(frames), dtype=torch.float32)
-    return Degraded(
-        name=name, frames=frames, t_in=times, side={}, stream=None, reference=frames
-    )
+    return Degraded(name=name, frames=frames, t_in=times, side={}, stream=None, reference=frames)
 
 
 def check(sample: Sample) -> None:
@@ -107,14 +105,16 @@ def check(sample: Sample) -> None:
     _rank(sample["t_in"], "t_in", "B S")
     _rank(sample["t_out"], "t_out", "B T")
     _rank(sample["bits"], "bits", "B")
-    for key in ("degraded", "t_in", "t_out", "bits"):
-        if len(sample[key]) != batch:
-            _refuse(key, f"has {len(sample[key])} clips", f"'name' lists {batch}")
+    batched = {"degraded": sample["degraded"], "bits": sample["bits"]}
+    times = {"t_in": sample["t_in"], "t_out": sample["t_out"]}
+    for key, value in (batched | times).items():
+        if len(value) != batch:
+            _refuse(key, f"has {len(value)} clips", f"'name' lists {batch}")
     _unit_range(sample["degraded"], "degraded")
     if sample["t_in"].shape[1] != sample["degraded"].shape[1]:
         _refuse("t_in", f"has shape {tuple(sample['t_in'].shape)}", "one time per degraded frame")
-    for key in ("t_in", "t_out"):
-        if (sample[key].diff(dim=1) <= 0).any():
+    for key, value in times.items():
+        if (value.diff(dim=1) <= 0).any():
             _refuse(key, "does not increase", "strictly increasing times")
     if "clean" in sample:
         _rank(sample["clean"], "clean", "B T 3 H W")

@@ -27,7 +27,11 @@ def test_a_run_root_that_is_a_file_is_refused(tmp_path):
 
 
 def test_last_is_the_newest_run_of_the_same_configuration(tmp_path):
-    for run in ("2026-01-01_000000_aaaaaaaa", "2026-01-02_000000_aaaaaaaa-1", "2026-01-03_000000_b"):
+    for run in (
+        "2026-01-01_000000_aaaaaaaa",
+        "2026-01-02_000000_aaaaaaaa-1",
+        "2026-01-03_000000_b",
+    ):
         path = tmp_path / "name" / run / "checkpoints" / "last.ckpt"
         path.parent.mkdir(parents=True)
         path.touch()

@@ -1,4 +1,4 @@
-"""A run killed with SIGKILL at any moment and continued equals one that was never killed, bit for bit."""
+"""A run killed with SIGKILL at any moment and continued equals an unbroken one, bit for bit."""
 
 import csv
 import os
@@ -37,7 +37,9 @@ def finish(process: subprocess.Popen[bytes]) -> None:
     assert process.returncode == 0, errors.decode()[-3000:]
 
 
-def kill_within_training(process: subprocess.Popen[bytes], run_root: Path, rng: random.Random) -> int:
+def kill_within_training(
+    process: subprocess.Popen[bytes], run_root: Path, rng: random.Random
+) -> int:
     """Kill the process group at a random step after the first checkpoint; return that step."""
     goal = rng.randrange(6, STEPS - 2)
     while process.poll() is None:

@@ -56,7 +56,7 @@ class EnhancementModel(nn.Module):
         """
         height, width = batch["degraded"].shape[-2:]
         padded = Sample(**{**batch, "degraded": pad_to_multiple(batch["degraded"], self.multiple)})
-        estimate = self(padded)["estimate"]
+        estimate: Tensor = self(padded)["estimate"]
         return estimate[..., : height * self.scale, : width * self.scale].clamp(0.0, 1.0)
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
@@ -65,10 +65,10 @@ class EnhancementModel(nn.Module):
 
 
 def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
-    """Replicate the last row and column of (B, S, C, h, w) until both sizes divide by `multiple`."""
+    """Replicate the last row and column of (B, S, C, h, w) up to a multiple of both sizes."""
     height, width = frames.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     if not (bottom or right):
         return frames
     folded = functional.pad(frames.flatten(0, 1), (0, right, 0, bottom), mode="replicate")
-    return folded.unflatten(0, frames.shape[:2])
+    return folded.reshape(*frames.shape[:2], *folded.shape[1:])

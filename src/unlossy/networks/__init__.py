@@ -1,0 +1,1 @@
+"""Torch blocks without opinions, shared by models and losses: tensors in, tensors out."""

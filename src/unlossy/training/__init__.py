@@ -1,0 +1,1 @@
+"""Training: the one LightningModule, its callbacks, and the order of events of a run."""

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint  # isort: skip
 
 
 def wandb_offline() -> bool:
-    """Return whether W&B has no key to upload with, asking nobody; runs are then kept to be synced."""
+    """Return whether W&B has no key to upload with, asking nobody; such runs wait to be synced."""
     return not wandb.login(prompt=False)
 
 
@@ -57,7 +57,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class Throughput(Callback):
-    """Logs `time/data`, the share of the loop's time spent waiting for data, and samples per second.
+    """Logs `time/data`, the share of the loop's time that it waits for data, and the throughput.
 
     Validation and checkpoints lie outside both. The first interval, which contains the start of the
     loader's workers, is logged like any other.
@@ -101,7 +101,7 @@ class Throughput(Callback):
 
 
 class Panels(Callback):
-    """Draws input | restored | clean of a fixed crop of the first validation clips at each validation.
+    """Draws input | restored | clean, a fixed crop of the first clips, at each validation.
 
     Args:
         folder: where `<clip>_<step>.png` goes; loggers that take images get them too.

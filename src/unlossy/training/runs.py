@@ -1,4 +1,4 @@
-"""The order of events: build, prepare, fit, score, write. `train` and `evaluate` are the doors' work.
+"""The order of events: build, prepare, fit, score, write; what the doors `train` and `eval` do.
 
 This file and the doors are the only ones that know Hydra; what it builds does not.
 """
@@ -30,7 +30,13 @@ from unlossy.models.baselines import Identity, Tuned
 from unlossy.models.model import EnhancementModel
 from unlossy.report.table import print_table, summarise
 from unlossy.training import folder as folders
-from unlossy.training.callbacks import LastCheckpoint, Panels, Throughput, finish_wandb, wandb_offline
+from unlossy.training.callbacks import (
+    LastCheckpoint,
+    Panels,
+    Throughput,
+    finish_wandb,
+    wandb_offline,
+)
 from unlossy.training.enhancer import Enhancer, introduce, match
 from unlossy.training.scoring import Row, score
 from unlossy.training.step_log import StepLog
@@ -115,7 +121,9 @@ def train(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
             restorer = checkpoints.load(best.best_model_path)
             losses = {str(choices["model"]): str(choices["loss"])}
             models = {str(choices["model"]): restorer}
-            rows, card["filters"] = _score(cfg, choices, data, models, scores, losses, run_folder)
+            rows, card["filters"] = _score(
+                cfg, choices, data, models, scores, losses, cfg.seed, run_folder
+            )
             _log_table(trainer, rows)
     card["seconds"] = round(time.monotonic() - started, 1)
     card["steps"] = trainer.global_step
@@ -125,7 +133,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
 
 
 def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
-    """Score a checkpoint or a baseline, with the input and the classical filters; return the folder.
+    """Score a checkpoint or a model with the input and the classical filters; return the folder.
 
     Raises:
         UserError: neither `ckpt` nor `model` names what to score, or it does not fit the medium.
@@ -135,11 +143,12 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     seed_everything(cfg.seed, workers=True, verbose=False)
     models: dict[str, EnhancementModel] = {}
     losses: dict[str, str] = {}
+    seed = cfg.seed
     if cfg.ckpt is not None:
         path = newest_best(Path(cfg.run_root)) if cfg.ckpt == "last" else Path(cfg.ckpt)
         trained = checkpoints.describe(path)["training"]
         models[trained["model"]] = checkpoints.load(path)
-        losses[trained["model"]] = trained["loss"]
+        losses[trained["model"]], seed = trained["loss"], trained["seed"]
     if cfg.model is not None:
         models[str(choices["model"])] = build(cfg.model)
     data: VideoData = build(cfg.data)
@@ -151,7 +160,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     card = folders.run_card(config, choices)
     data.prepare_data()
     card["data"] = data.describe()
-    _, card["filters"] = _score(cfg, choices, data, models, scores, losses, run_folder)
+    _, card["filters"] = _score(cfg, choices, data, models, scores, losses, seed, run_folder)
     card["seconds"] = round(time.monotonic() - started, 1)
     folders.write_json(run_folder / "run.json", card)
     console.print(f"run folder: {run_folder}")
@@ -201,6 +210,7 @@ def checkpoint_card(
             "source": str(choices["source"]),
             "needs": sorted(model.needs),
             "scale": model.scale,
+            "seed": config["seed"],
         },
     )
 
@@ -295,7 +305,7 @@ def _step_of(resume: Path) -> int:
 
 @contextmanager
 def _finishing(trainer: Trainer) -> Iterator[None]:
-    """Close every logger however the run ends, so that the next run of the process starts its own."""
+    """End the W&B run however the training ends, so that the next one starts its own."""
     try:
         yield
     finally:
@@ -309,12 +319,12 @@ def _score(
     models: Mapping[str, EnhancementModel],
     scores: VideoScores,
     losses: Mapping[str, str],
+    seed: int,
     run_folder: Path,
 ) -> tuple[list[Row], dict[str, str]]:
     """Score the input, the baselines and `models`; write and print; return rows and tuned settings.
 
-    Args:
-        losses: model name -> the loss it was trained on, for the table.
+    `losses` tells which loss a model of that name was trained on, and so who was trained at all.
     """
     data.setup("test")
     everyone: dict[str, EnhancementModel] = {"input": Identity()}
@@ -332,7 +342,7 @@ def _score(
             row["loss"] = losses.get(row["model"], "")
             row["degradation"] = str(choices["degradation"])
             row["source"] = data.source_of(row["clip"])
-            row["seed"] = cfg.seed
+            row["seed"] = seed
             rows.append(row)
             progress.advance(task)
     rows = folders.finished(rows)

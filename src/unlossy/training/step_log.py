@@ -4,8 +4,8 @@
     50,train/total,4.1032
 
 Lightning's CSVLogger starts a new file on resume and rewrites it when a column appears. This one
-appends, and on resume drops the lines from the resumed step on, so that an interrupted run leaves the
-same file as an uninterrupted one (but for names under `time/`).
+appends, and on resume drops the lines from the resumed step on, so that an interrupted run leaves
+the same file as an uninterrupted one (but for names under `time/`).
 """
 
 from __future__ import annotations
