@@ -51,7 +51,7 @@ class Degraded(TypedDict):
 
 
 class Degradation(Protocol):
-    """A lossy medium, deterministic given its configuration, clip and `rng`; composes by `Chain`."""
+    """A lossy medium, deterministic given configuration, clip and `rng`; composes by `Chain`."""
 
     scale: int  # clean height / degraded height
     keeps: frozenset[str]  # keys that it writes into `side`

@@ -199,3 +199,11 @@ def test_bad_arguments_get_a_sentence(arguments):
 def test_a_network_of_the_wrong_width_gets_a_sentence():
     with pytest.raises(UserError, match="in_channels"):
         Adversary(PatchGAN(6, 4), ADAM)
+
+
+def test_the_pool_works_under_autocast():
+    pool, draws = ImagePool(3), torch.Generator().manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        shown = [pool(torch.rand(2, 6, 4, 4).bfloat16(), draws) for _ in range(4)]
+    assert pool.images.shape == (3, 6, 4, 4)
+    assert {images.dtype for images in shown} == {torch.bfloat16}

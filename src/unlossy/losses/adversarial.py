@@ -57,7 +57,8 @@ class ImagePool(nn.Module):
         self.images = self.images.to(images.device)
         space = self.size - len(self.images)
         if space > 0:
-            self.images = torch.cat([self.images, images[:space].half()])
+            with torch.autocast(images.device.type, enabled=False):  # it refuses half on a CPU
+                self.images = torch.cat([self.images, images[:space].half()])
         shown = images.clone()
         for k in range(max(space, 0), len(images)):
             if self.size and torch.rand((), generator=draws) < 0.5:
