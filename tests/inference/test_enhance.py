@@ -163,7 +163,7 @@ def test_a_photo_becomes_a_gif_of_256_colours(tmp_path, capsys):
     enhance(tmp_path / "a.png", tmp_path / "b.gif", model=Same())
     reduced = read_frames(tmp_path / "b.gif")[0].permute(1, 2, 0).numpy()
     assert len(np.unique(reduced.reshape(-1, 3), axis=0)) <= 256
-    assert np.square(reduced - photo.astype(float)).mean() < 30  # 33 dB
+    assert np.square(reduced - photo.astype(float)).mean() < 40  # 32 dB
     assert "256 colours" in capsys.readouterr().err
 
 

@@ -258,7 +258,7 @@ class _Speed(ProgressColumn):
     """Frames per second."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.1f} fps")
+        return Text(f"{task.finished_speed or task.speed or 0:.1f} fps")
 
 
 def _progress(console: Console, frames: int) -> Progress:

@@ -13,11 +13,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from torch import Tensor
 
 from unlossy.errors import UserError
 from unlossy.gif_file import CLEAR, KEEP, write_gif
-from unlossy.video import Frame, VideoWriter, copies_audio, replacing
+from unlossy.video import Frame, VideoWriter, copies_audio, filter_frames, replacing
 
+_REDUCE = (
+    "split[a][b];[a]palettegen=max_colors={}:reserve_transparent=0:stats_mode=single[p];"
+    "[b][p]paletteuse=new=1:dither=none"
+)
 Bytes = npt.NDArray[np.uint8]
 KINDS = ".png, .gif, .mp4, .webm, or a name without suffix for a folder of PNG frames"
 
@@ -196,22 +201,24 @@ def indexed(frame: Frame) -> tuple[Bytes, Bytes, int | None]:
         has no more colours than that keeps them exactly.
     """
     room = 256 if frame.alpha is None else 255
-    picture = frame.rgb.permute(1, 2, 0).contiguous().numpy()
-    red, green, blue = picture.astype(np.int32).transpose(2, 0, 1)
-    packed, inverse = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
-    if len(packed) <= room:
-        colors = np.stack((packed >> 16, packed >> 8 & 255, packed & 255), 1).astype(np.uint8)
-        index = inverse.reshape(picture.shape[:2]).astype(np.uint8)
-    else:
-        # 1 to 4 dB better on six real frames than median cut alone, for three times its time.
-        reduced = Image.fromarray(picture).quantize(room, Image.Quantize.MEDIANCUT, kmeans=1)
-        colors = np.array(reduced.getpalette(), dtype=np.uint8).reshape(-1, 3)
-        index = np.array(reduced)
+    packed, inverse = np.unique(_packed(frame.rgb), return_inverse=True)
+    if len(packed) > room:
+        # Up to 5 dB better than Pillow's median cut in the same time, on six real frames.
+        reduced = filter_frames(frame.rgb[None], _REDUCE.format(room))[0]
+        packed, inverse = np.unique(_packed(reduced), return_inverse=True)
+    colors = np.stack((packed >> 16, packed >> 8 & 255, packed & 255), 1).astype(np.uint8)
+    index = inverse.reshape(frame.rgb.shape[1:]).astype(np.uint8)
     if frame.alpha is None:
         return index, colors, None
     hole = len(colors)
     index[frame.alpha.numpy() < 128] = hole
     return index, np.concatenate((colors, np.zeros((1, 3), np.uint8))), hole
+
+
+def _packed(rgb: Tensor) -> npt.NDArray[np.int32]:
+    red, green, blue = rgb.numpy().astype(np.int32)
+    packed: npt.NDArray[np.int32] = red << 16 | green << 8 | blue
+    return packed
 
 
 def _image(frame: Frame) -> Image.Image:
