@@ -38,7 +38,7 @@ from unlossy.training.callbacks import (
     wandb_offline,
 )
 from unlossy.training.enhancer import Enhancer, introduce, match
-from unlossy.training.scoring import Row, score
+from unlossy.training.scoring import Row, Strips, score
 from unlossy.training.step_log import StepLog
 
 from lightning import Trainer, seed_everything  # isort: skip
@@ -51,6 +51,7 @@ from lightning.pytorch.callbacks import (  # isort: skip
 from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
 
 console = Console(stderr=True)
+STRIPS = 8  # clips of the test split that are drawn
 # Lightning announces devices it does not use and services it could; what matters comes as warnings.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
@@ -149,7 +150,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
         trained = checkpoints.describe(path)["training"]
         models[trained["model"]] = checkpoints.load(path)
         losses[trained["model"]], seed = trained["loss"], trained["seed"]
-    if cfg.model is not None:
+    if "model" in cfg:
         models[str(choices["model"])] = build(cfg.model)
     data: VideoData = build(cfg.data)
     for model in models.values():
@@ -335,10 +336,12 @@ def _score(
             model.fit(data.val_dataloader())
     loader = data.val_dataloader() if cfg.get("split") == "val" else data.test_dataloader()
     sets = scores.start_set()
+    shown = ["input", *models] if models else list(everyone)
+    strips = Strips(run_folder / "panels" / "test", shown, every=max(1, len(loader) // STRIPS))
     rows: list[Row] = []
     with Progress(console=console) as progress:
         task = progress.add_task("scoring", total=len(loader) * len(everyone))
-        for row in score(everyone, loader, scores, sets):
+        for row in score(everyone, loader, scores, sets, strips):
             row["loss"] = losses.get(row["model"], "")
             row["degradation"] = str(choices["degradation"])
             row["source"] = data.source_of(row["clip"])

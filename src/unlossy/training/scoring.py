@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +15,7 @@ from unlossy.inference.windows import restored_windows
 from unlossy.metrics.fid import SetScores
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
+from unlossy.report.pictures import strip
 from unlossy.sample import Sample
 
 Row = dict[str, Any]
@@ -62,6 +65,7 @@ def score(
     samples: Iterable[Sample],
     scores: VideoScores,
     sets: SetScores,
+    strips: Strips,
 ) -> Iterator[Row]:
     """Yield one row per (clip, model), reading every clip once.
 
@@ -70,7 +74,38 @@ def score(
         samples: whole clips of batch 1.
         scores: the metric suite.
         sets: gathers all frames of each model, for distances between sets.
+        strips: draws some of the clips.
     """
-    for sample in samples:
+    for number, sample in enumerate(samples):
+        first_frames: dict[str, Tensor] = {}
+
+        def look(name: str, restored: Tensor, clean: Tensor, first: dict[str, Tensor]) -> None:
+            sets.add(name, restored, clean)
+            first.setdefault(name, restored[0])
+
         for name, model in models.items():
-            yield {"model": name, **score_clip(model, sample, scores, partial(sets.add, name))}
+            see = partial(look, name, first=first_frames)
+            yield {"model": name, **score_clip(model, sample, scores, see)}
+        strips.draw(number, sample, first_frames)
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Draws the first frame of every n-th clip, as each model restored it, beside the clean one.
+
+    Args:
+        folder: where `<clip>.png` goes.
+        models: whose frames to show, in order.
+        every: n.
+    """
+
+    folder: Path
+    models: Sequence[str]
+    every: int
+
+    def draw(self, number: int, sample: Sample, frames: Mapping[str, Tensor]) -> None:
+        """Draw clip `number` of an evaluation if it is its turn; frames are uint8 (3, H, W)."""
+        if number % self.every == 0 and "clean" in sample:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / f"{sample['name'][0].replace('/', '_')}.png"
+            strip({name: frames[name] for name in self.models}, sample["clean"][0, 0], path)
