@@ -86,12 +86,21 @@ def test_lists_of_gif_faces_and_moments(folder):
     assert source.clips("val") == []
 
 
+def test_the_lists_of_gif_moments_and_a_list_that_validates_and_tests(folder, tmp_path):
+    frame_folder(folder / "qRWB_001.mp4", 5)  # their frame folders keep the videos' names
+    lists = tmp_path / "valid.txt"
+    lists.write_text("video height width nframe\nqRWB_001.mp4 8 12 4\n")
+    source = Folder(str(folder), lists={"val": str(lists), "test": str(lists)})
+    assert [(c.name, c.frames) for c in source.clips("val")] == [("qRWB_001.mp4", 4)]
+    assert source.clips("val") == source.clips("test")
+
+
 @pytest.mark.parametrize(
     ("train", "test", "sentence"),
     [
         ("0 3\nnobody 4\n", "", r"train.txt, line 2: 'nobody 4' is not"),
         ("0 three\n", "", r"line 1: '0 three' is not"),
-        ("0\n", "1\n0\n", r"test.txt, line 2: 0 is in train already"),
+        ("0\n", "1\n0\n", r"0 is in train and held out"),
         ("0\n", None, r"source.lists.test: the list .*test.txt does not exist"),
     ],
 )

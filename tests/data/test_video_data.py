@@ -120,6 +120,21 @@ def test_the_card_counts_what_was_used(drift, grey):
     assert data.source_of("test/1") == "drift"
 
 
+@pytest.mark.parametrize(("other", "refused"), [("train", True), ("test", False)])
+def test_only_validation_and_test_may_share_clips(drift, grey, other, refused):
+    class Shared(drift):
+        def clips(self, split):
+            return super().clips(other if split == "val" else split)
+
+    data = VideoData(Shared(), grey())
+    if refused:
+        with pytest.raises(UserError, match="two clips named train/0"):
+            data.prepare_data()
+    else:
+        data.prepare_data()
+        assert len(data.val_dataloader()) == len(data.test_dataloader()) == 2
+
+
 class Recorder(LightningModule):
     """Notes every batch it is trained on."""
 

@@ -5,8 +5,9 @@
     path/photo.png                          a picture in the folder itself: a clip of one frame
 
 The split follows a hash of each clip's name, so that adding files moves none of the others, or
-explicit lists: text files with a line `name` or `name nFrames` per clip, as GIF-Faces and
-GIF-Moments have them.
+explicit lists: text files with a line `name` or `name nFrames` per clip. The lists of GIF-Faces
+(`name nFrames`, one list to validate and to test) and of GIF-Moments (`name height width nFrames`
+below a header) are read as they come.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Folder(Source):
         size: (width, height) to average down to; None keeps each clip's own.
         val: share of the clips for validation, by hash of the name.
         test: share for testing; 1.0 for a folder that is only evaluated.
-        lists: split -> list file, relative to `path` or not; replaces the shares.
+        lists: split -> list file, as seen from here or from `path`; replaces the shares. `val` and
+            `test` may share clips.
 
     Raises:
         UserError: no path, not a folder, nothing in it, or a list that names what is not there.
@@ -144,24 +146,25 @@ class Folder(Source):
     def _by_lists(self, lists: Mapping[Split, str]) -> dict[Split, dict[str, _Item]]:
         stems = {str(Path(name).with_suffix("")): path for name, path in self._items.items()}
         splits: dict[Split, dict[str, _Item]] = {split: {} for split in get_args(Split)}
-        owner: dict[Path, str] = {}
         for split, file in lists.items():
-            path = self._root / Path(file).expanduser()
+            path = Path(file).expanduser()
+            path = path if path.is_file() else self._root / path
             if not path.is_file():
-                raise UserError(f"source.lists.{split}: the list {path} does not exist.")
+                raise UserError(f"source.lists.{split}: the list {file} does not exist.")
             for number, line in enumerate(path.read_text().splitlines(), 1):
-                if not line.strip():
+                name, *numbers = line.split() or [""]
+                if not name or (number == 1 and numbers[-1:] == ["nframe"]):  # Moments' header
                     continue
-                name, _, count = line.strip().partition(" ")
                 clip = self._items.get(name) or stems.get(name)
-                if clip is None or not (count.strip() or "1").isdigit():
+                if clip is None or not all(text.isdigit() for text in numbers):
                     raise UserError(
                         f"{path}, line {number}: {line.strip()!r} is not `name` or "
                         f"`name nFrames` of a clip in {self._root}."
                     )
-                if owner.setdefault(clip, split) != split:
-                    raise UserError(f"{path}, line {number}: {name} is in {owner[clip]} already.")
-                splits[split][name] = _Item(clip, int(count) if count.strip() else None)
+                splits[split][name] = _Item(clip, int(numbers[-1]) if numbers else None)
+        held_out = splits["val"] | splits["test"]
+        for name in held_out.keys() & splits["train"].keys():
+            raise UserError(f"source.lists: {name} is in train and held out; keep it in one list.")
         return splits
 
     def _item(self, name: str) -> _Item:

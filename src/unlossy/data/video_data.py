@@ -6,6 +6,7 @@ source ──► cache ──┬── train: samples cut at random, a pure func
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 from typing import Any, get_args
 
@@ -70,18 +71,19 @@ class VideoData(LightningDataModule):
 
     @cached_property
     def clips(self) -> dict[Split, list[Clip]]:
-        """Clips by split, each found once and checked to have a name of its own."""
+        """Clips by split. Validation and test may share clips; training shares none."""
         clips = {split: list(self.source.clips(split)) for split in get_args(Split)}
-        seen: set[str] = set()
-        for clip in (clip for split in clips.values() for clip in split):
-            if clip.name in seen:
-                raise UserError(f"The source offers two clips named {clip.name}; rename one.")
-            seen.add(clip.name)
+        held_out = set(clips["val"]) | set(clips["test"])
+        names = [clip.name for clip in (*clips["train"], *held_out)]
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise UserError(f"The source offers two clips named {name}; rename or drop one.")
         return clips
 
     def prepare_data(self) -> None:
         """Decode and degrade what the cache lacks, on one process of a node."""
-        self.cache.fill([clip for split in self.clips.values() for clip in split], self.workers)
+        every = dict.fromkeys(clip for split in self.clips.values() for clip in split)
+        self.cache.fill(list(every), self.workers)
 
     def digest(self) -> str:
         """Return what identifies the clips of each split, their frames and the degradation."""
