@@ -162,35 +162,29 @@ def _write_folder(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
 
 
 def _write_gif(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
-    palettes: list[Bytes] = []
-    delays: list[int] = []
-    holes: list[int | None] = []
+    disposal = CLEAR if clip.alpha else KEEP
     shortest = 0 if clip.source.suffix.lower() == ".gif" else 2  # browsers slow shorter ones down
-
-    def indices() -> Iterator[Bytes]:
-        clock = Fraction(0)
-        for frame in frames:
+    written, clock = 0, Fraction(0)
+    with replacing(target) as temporary, temporary.open("wb") as file:
+        for written, frame in enumerate(frames, 1):
             stop = clock + frame.duration
+            delay = max(shortest, round(stop * 100) - round(clock * 100))
             index, palette, hole = indexed(frame)
-            palettes.append(palette)
-            delays.append(max(shortest, round(stop * 100) - round(clock * 100)))
-            holes.append(hole)
-            clock = stop
-            yield index
-
-    with replacing(target) as temporary:
-        # write_gif asks for a frame first and for its palette, delay and hole next.
-        temporary.write_bytes(
-            write_gif(
-                indices(),
-                palettes,
-                delays,
-                loop=clip.loop,
-                transparent=holes,
-                disposal=CLEAR if clip.alpha else KEEP,
+            # Two palettes for one frame: a table of its own, none for the whole file.
+            alone = write_gif(
+                [index],
+                [palette, palette],
+                [delay],
+                loop=clip.loop if written == 1 else None,
+                transparent=[hole],
+                disposal=disposal,
             )
-        )
-    return len(palettes)
+            # Between the 13 bytes of a head without loop and the trailer lies just the frame, so
+            # that the file grows on the disk and not in memory.
+            file.write(alone[0 if written == 1 else 13 : -1])
+            clock = stop
+        file.write(b";")
+    return written
 
 
 def indexed(frame: Frame) -> tuple[Bytes, Bytes, int | None]:
