@@ -84,6 +84,14 @@ def test_low_matmul_precision_does_not_touch_it():
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.gpu
+def test_a_gpu_chooses_as_well_as_the_cpu():
+    x, palette, size = torch.rand(4, 3, 64, 64), torch.rand(4, 40, 3), torch.tensor([40, 1, 7, 32])
+    ours = quantize(x.cuda(), palette.cuda(), size.cuda()).cpu()
+    theirs = quantize(x, palette, size)
+    torch.testing.assert_close((x - ours).norm(dim=1), (x - theirs).norm(dim=1))
+
+
 def test_channels_last_and_one_pixel():
     palette, size = torch.rand(2, 4, 3), torch.tensor([4, 3])
     x = torch.rand(2, 3, 8, 8)

@@ -31,7 +31,7 @@ from unlossy.errors import UserError
 from unlossy.models.model import EnhancementModel
 from unlossy.models.weights import read_weights
 from unlossy.networks.quantizer import quantize
-from unlossy.networks.unet import Norm, UNet
+from unlossy.networks.unet import Norm, UNet, load_tolerantly
 from unlossy.sample import Restored, Sample
 
 EMBEDDED = "embedded"
@@ -194,8 +194,8 @@ class CCDNet(EnhancementModel):
                 f"The base {path} was trained with update={update}; set model.update={update}."
             )
         try:
-            self.base.load_state_dict(weights)
-        except RuntimeError as error:
+            load_tolerantly(self.base, weights)
+        except ValueError as error:
             raise UserError(
                 f"The base {path} is no CCDNet base of this width and norm; set model.channels and "
                 "model.norm to the base's."
