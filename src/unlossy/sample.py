@@ -54,6 +54,7 @@ class Degradation(Protocol):
     """A lossy medium, deterministic given configuration, clip and `rng`; composes by `Chain`."""
 
     scale: int  # clean height / degraded height
+    every: int  # clean frames per kept frame; above 1, a model must interpolate
     keeps: frozenset[str]  # keys that it writes into `side`
 
     def __call__(self, clip: Degraded, rng: torch.Generator) -> Degraded:

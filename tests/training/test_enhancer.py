@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from unlossy.degradations.gif import Gif
 from unlossy.errors import UserError
 from unlossy.losses.adversarial import Adversary
 from unlossy.losses.objective import Objective, Term, Weighted
@@ -117,8 +118,13 @@ def test_a_classical_filter_is_not_trained():
 
 def test_a_medium_without_a_palette_is_refused_for_a_model_that_reads_one():
     class Plain:
-        scale, keeps = 1, frozenset()
+        scale, every, keeps = 1, 1, frozenset()
 
     with pytest.raises(UserError, match="needs 'palette', 'palette_size', which degradation Plain"):
         match(CCDNet(2, 4), Plain())
     match(CCDNet(2, 4, embed_quantizer=False), Plain())
+
+
+def test_dropped_frames_are_refused_for_a_model_that_does_not_interpolate():
+    with pytest.raises(UserError, match="keeps one of 4"):
+        match(CCDNet(2, 4), Gif(every=4))

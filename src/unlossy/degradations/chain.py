@@ -30,6 +30,11 @@ class Chain:
         return math.prod(part.scale for part in self.parts)
 
     @property
+    def every(self) -> int:
+        """Clean frames per kept frame."""
+        return math.prod(part.every for part in self.parts)
+
+    @property
     def keeps(self) -> frozenset[str]:
         """What the last part writes beside the frames."""
         return self.parts[-1].keeps if self.parts else frozenset()

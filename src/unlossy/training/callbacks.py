@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from unlossy.report.pictures import strip
 from unlossy.sample import Sample
 
 from lightning import LightningModule, Trainer  # isort: skip
-from lightning.pytorch.callbacks import Callback, Checkpoint  # isort: skip
+from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar  # isort: skip
 
 
 def wandb_offline() -> bool:
     """Return whether W&B has no key to upload with, asking nobody; such runs wait to be synced."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # the run folder is announced, and its files
     return not wandb.login(prompt=False)
 
 
@@ -27,6 +29,21 @@ def finish_wandb() -> None:
     """End the process's W&B run, if there is one, so that the next run starts its own."""
     if wandb.run is not None:
         wandb.run.finish()
+
+
+class ProgressBar(RichProgressBar):
+    """Steps done, time left and steps per second, the loss and the last validation."""
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Leave out the version of a logger, which says nothing to anybody."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "training"
 
 
 class LastCheckpoint(Checkpoint):

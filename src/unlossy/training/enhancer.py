@@ -211,6 +211,11 @@ def match(model: EnhancementModel, degradation: Degradation) -> None:
             f"Model {name} needs {', '.join(map(repr, missing))}, which degradation {medium} does "
             f"not keep; choose another degradation or switch the need off in the model's options."
         )
+    if degradation.every > 1 and not model.interpolates:
+        raise UserError(
+            f"Model {name} makes no frames between those it sees, but degradation {medium} keeps "
+            f"one of {degradation.every}; set degradation.every=1 or take a model that interpolates."
+        )
     if model.scale != degradation.scale:
         raise UserError(
             f"Model {name} has scale {model.scale}, but degradation {medium} has scale "

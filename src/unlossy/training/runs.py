@@ -33,6 +33,7 @@ from unlossy.training import folder as folders
 from unlossy.training.callbacks import (
     LastCheckpoint,
     Panels,
+    ProgressBar,
     Throughput,
     finish_wandb,
     wandb_offline,
@@ -46,7 +47,6 @@ from lightning.pytorch.callbacks import (  # isort: skip
     Callback,
     EMAWeightAveraging,
     ModelCheckpoint,
-    RichProgressBar,
 )
 from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
 
@@ -278,7 +278,7 @@ def _callbacks(cfg: DictConfig, run_folder: Path, best: ModelCheckpoint) -> list
     """Return the callbacks in their order: averages swap out before the checkpoints are written."""
     average = [] if cfg.ema is None else [EMAWeightAveraging(decay=cfg.ema)]
     last = LastCheckpoint(run_folder / "checkpoints", cfg.checkpoint_every)
-    bar = [RichProgressBar()] if cfg.trainer.enable_progress_bar else []
+    bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
     return [*average, *bar, Throughput(), Panels(run_folder / "panels"), best, last]
 
 
