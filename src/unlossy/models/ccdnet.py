@@ -152,22 +152,20 @@ class CCDNet(EnhancementModel):
         """Return I^K as (B, T, 3, H, W) in [0, 1], not clamped; H, W >= 16."""
         clips = len(batch["degraded"])
         gif = batch["degraded"].flatten(0, 1) * 2 - 1  # (B T, 3, H, W)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            estimate = self._bound(self.base(gif), gif if self.update == "residual" else None)
+        first = self.base(gif).to(gif.dtype)
+        estimate = self._bound(gif + first if self.update == "residual" else first)
         outputs = [] if self.frozen else [estimate]
         for _ in range(1, self.steps):
             seen = [estimate, gif]
             if self.embed_quantizer:
                 requantized = self._quantize(estimate, batch["side"])  # (B T, 3, H, W)
                 seen += [requantized, gif - requantized]
-            estimate = self._bound(self.refine(torch.cat(seen, dim=1)), estimate)
+            estimate = self._bound(estimate + self.refine(torch.cat(seen, dim=1)))
             outputs.append(estimate)
         steps = rearrange((torch.stack(outputs) + 1) / 2, "k (b t) c h w -> b k t c h w", b=clips)
         return Restored(estimate=steps[:, -1], extras={"steps": steps})
 
-    def _bound(self, change: Tensor, start: Tensor | None) -> Tensor:
-        """Add the change to its start; under `tanh`, squash the sum."""
-        total = change.float() if start is None else start + change.float()
+    def _bound(self, total: Tensor) -> Tensor:
         return total.tanh() if self.update == "tanh" else total
 
     def _quantize(self, estimate: Tensor, side: Mapping[str, Tensor]) -> Tensor:
