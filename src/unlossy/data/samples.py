@@ -9,13 +9,14 @@ holds a state. Frames stay uint8 until `to_float`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unlossy.data.cache import Cache, Kept
 from unlossy.errors import UserError
@@ -164,3 +165,20 @@ def _sample(
         target={},
         bits=torch.tensor([kept.bits]),
     )
+
+
+class TrainingLoader(DataLoader[Sample]):
+    """A loader that counts the seconds it was waited for, in `waited`."""
+
+    waited = 0.0
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        """Yield the batches."""
+        batches = super().__iter__()
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch

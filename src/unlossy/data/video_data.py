@@ -16,7 +16,13 @@ from torch.utils.data import DataLoader
 from unlossy import _torchvision  # noqa: F401
 from unlossy.data.cache import Cache
 from unlossy.data.digest import description, digest
-from unlossy.data.samples import Steps, TrainingSamples, WholeClips, collate
+from unlossy.data.samples import (
+    Steps,
+    TrainingLoader,
+    TrainingSamples,
+    WholeClips,
+    collate,
+)
 from unlossy.data.source import Source
 from unlossy.errors import UserError
 from unlossy.sample import Clip, Degradation, Sample, Split, to_float
@@ -115,13 +121,13 @@ class VideoData(LightningDataModule):
     def _sources(self) -> dict[str, str]:
         return {clip.name: clip.source for clips in self.clips.values() for clip in clips}
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> TrainingLoader:
         """Return the batches from the trainer's step on; its length counts the earlier ones."""
         trainer = self.trainer
         first = trainer.global_step if trainer is not None else 0
         total = trainer.max_steps if trainer is not None else -1
         rank, world = self._rank
-        return DataLoader(
+        return TrainingLoader(
             TrainingSamples(self.cache, self.clips["train"], self.crop, self.frames, self.seed),
             batch_sampler=Steps(first, total, self.batch, rank, world),
             collate_fn=collate,

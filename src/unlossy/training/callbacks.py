@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import wandb
 from torch import Tensor
 
 from unlossy import _torchvision  # noqa: F401
+from unlossy.data.samples import TrainingLoader
 from unlossy.report.pictures import strip
 from unlossy.sample import Sample
 
@@ -76,45 +77,37 @@ class LastCheckpoint(Checkpoint):
 class Throughput(Callback):
     """Logs `time/data`, the share of the loop's time that it waits for data, and the throughput.
 
-    Validation and checkpoints lie outside both. The first interval, which contains the start of the
-    loader's workers, is logged like any other.
+    Both are means since the last logged step; validation lies outside. The first interval contains
+    the start of the loader's workers and is logged like any other.
     """
 
     def __init__(self) -> None:
-        self._waiting = self._working = 0.0
+        self._start = self._validation = self._waited = 0.0  # seconds
         self._samples = 0
-        self._mark = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._mark = time.perf_counter()
-
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Sample, batch_idx: int
-    ) -> None:
-        """Book the time since the last batch as waiting."""
-        now = time.perf_counter()
-        self._waiting += now - self._mark
-        self._mark = now
+        self._start = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Sample, *_: Any
     ) -> None:
-        """Book the time since the batch came as work, and log at the trainer's interval."""
-        now = time.perf_counter()
-        self._working += now - self._mark
+        """Count the samples, and log at the trainer's interval."""
         self._samples += len(batch["name"])
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            total = self._waiting + self._working
-            pl_module.log("time/data", self._waiting / total)
-            pl_module.log("time/samples_per_second", self._samples / total)
-            self._waiting = self._working = 0.0
-            self._samples = 0
-        self._mark = time.perf_counter()
+        if trainer.global_step % trainer.log_every_n_steps != 0:  # type: ignore[attr-defined]
+            return
+        now, waited = time.perf_counter(), cast(TrainingLoader, trainer.train_dataloader).waited
+        pl_module.log("time/data", (waited - self._waited) / (now - self._start))
+        pl_module.log("time/samples_per_second", self._samples / (now - self._start))
+        self._start, self._waited, self._samples = now, waited, 0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._validation = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave validation out."""
-        self._mark = time.perf_counter()
+        """Let the clock go on as if no time had passed."""
+        self._start += time.perf_counter() - self._validation
 
 
 class Panels(Callback):

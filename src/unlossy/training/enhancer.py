@@ -72,6 +72,8 @@ class Enhancer(LightningModule):
         self._make_schedule = schedule
         self._checked = False
         self.automatic_optimization = not objective.players()
+        # A fifth of the step on two cores; the layout that tensor cores want, too.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, batch: Sample) -> Restored:
         """Restore a batch without clamping."""
@@ -214,7 +216,7 @@ def match(model: EnhancementModel, degradation: Degradation) -> None:
     if degradation.every > 1 and not model.interpolates:
         raise UserError(
             f"Model {name} makes no frames between those it sees, but degradation {medium} keeps "
-            f"one of {degradation.every}; set degradation.every=1 or take a model that interpolates."
+            f"one of {degradation.every}; set degradation.every=1 or take one that does."
         )
     if model.scale != degradation.scale:
         raise UserError(
