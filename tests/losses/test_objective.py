@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from unlossy.losses.adversarial import Adversary
 from unlossy.losses.objective import Objective, Term, Weighted
@@ -24,6 +24,11 @@ TABLE = {
 }
 
 
+def configured(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name)
+
+
 class Half(Term):
     needs = frozenset({"flow"})
 
@@ -38,7 +43,7 @@ def pair():
 
 @pytest.mark.parametrize("name", TABLE)
 def test_the_table_of_the_paper(name):
-    objective = instantiate(OmegaConf.load(CONF / f"{name}.yaml"))
+    objective = instantiate(configured(name))
     assert isinstance(objective, Objective)
     pixel, gradient, adversarial, inputs, form = TABLE[name]
     terms = dict(objective.terms)
@@ -87,7 +92,7 @@ def test_needs_are_told_by_name():
 
 
 def test_the_adversary_can_be_taken_away():
-    config = OmegaConf.load(CONF / "grad_gan.yaml")
+    config = configured("grad_gan")
     config.adversary = None
     values = instantiate(config)(*pair(), 0)
     assert "adversary" not in values
