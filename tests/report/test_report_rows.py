@@ -1,7 +1,11 @@
 """Collecting runs: what is kept apart, what is one, and what is refused."""
 
+from pathlib import Path
+
 import pytest
+from hydra import compose, initialize_config_dir
 from made_rows import make_row
+from omegaconf import OmegaConf
 
 from unlossy.errors import UserError
 from unlossy.report.rows import collect, read_rows
@@ -12,12 +16,55 @@ def _rows(psnr, loss="grad"):
     return [make_row("input", "a", 30.0), make_row("ccdnet", "a", psnr, loss=loss)]
 
 
+CONF = Path(__file__).parents[2] / "conf"
+WITHOUT_EFFECT = (
+    *("seed=1", "test=false", "checkpoint_every=7", "run_root=elsewhere", "data.workers=0"),
+    *("metrics=pixel", "logger=csv", "~baselines.nlmeans", "baselines.gaussian.settings=[1]"),
+    *("trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false"),
+)
+
+
+def _composed(*overrides):
+    """The configuration that a run writes into run.json."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", ["name=run", "source=photos", *overrides])
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
 def test_seeds_of_one_recipe_are_averaged(make_run, tmp_path):
-    for seed, psnr in enumerate([31.0, 32.0]):
-        make_run(f"run{seed}", _rows(psnr), seed=seed, config={"optimizer": {"lr": 0.1}})
+    make_run("run0", _rows(31.0), config=_composed())
+    make_run("run1", _rows(32.0), seed=1, config=_composed(*WITHOUT_EFFECT))
     before, after = spread(collect(tmp_path / "runs"))
     assert (after["seeds"], after["psnr"], after["setting"]) == (2, 31.5, "")
     assert (before["model"], before["seeds"]) == ("input", 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["optimizer.lr=0.5", "trainer.max_steps=9", "data.crop=32", "source.size=[64, 48]", "ema=0.9"],
+)
+def test_a_recipe_that_differs_is_named_by_what_was_changed_and_nothing_else(
+    make_run, tmp_path, change
+):
+    make_run("run0", _rows(31.0), config=_composed())
+    make_run("run1", _rows(32.0), seed=1, config=_composed(change, "seed=1"))
+    lines = [line for line in spread(collect(tmp_path / "runs")) if line["loss"]]
+    assert [line["seeds"] for line in lines] == [1, 1]
+    assert change in {line["setting"] for line in lines}
+
+
+def test_a_schedule_of_its_own_is_no_copy(make_run, tmp_path):
+    make_run("run0", _rows(31.0), config=_composed())
+    make_run("run1", _rows(32.0), config=_composed("schedule.max_lr=0.5"))
+    settings = {row["setting"] for row in collect(tmp_path / "runs") if row["loss"]}
+    assert "schedule.max_lr=0.5" in settings
+
+
+def test_a_circumstance_is_a_whole_name(make_run, tmp_path):
+    for value in (1, 2):
+        make_run(f"run{value}", _rows(30.0 + value), config={"seedling": value, "tested.x": value})
+    settings = {row["setting"] for row in collect(tmp_path / "runs") if row["loss"]}
+    assert settings == {"seedling=1 tested.x=1", "seedling=2 tested.x=2"}
 
 
 def test_recipes_that_differ_are_never_averaged(make_run, tmp_path):
@@ -37,10 +84,11 @@ def test_two_losses_are_told_by_name_not_by_their_settings(make_run, tmp_path):
 
 
 def test_degradations_of_other_settings_are_other_tables(make_run, tmp_path):
-    make_run("a", _rows(31.0), config={"degradation": {"colors": 32}})
-    make_run("b", _rows(28.0), config={"degradation": {"colors": 16}})
-    names = {row["degradation"] for row in collect(tmp_path / "runs")}
-    assert names == {"gif colors=32", "gif colors=16"}
+    make_run("a", _rows(31.0), config=_composed())
+    make_run("b", _rows(28.0), config=_composed("degradation.colors=16"))
+    rows = collect(tmp_path / "runs")
+    assert {row["degradation"] for row in rows} == {"gif colors=32", "gif colors=16"}
+    assert {row["setting"] for row in rows} == {""}
 
 
 def test_the_newest_of_two_equal_runs_counts(make_run, tmp_path):

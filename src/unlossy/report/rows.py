@@ -24,8 +24,15 @@ TEXT = ("model", "loss", "degradation", "source", "clip")
 REQUIRED = (*TEXT, "frames", "psnr", "ssim", "lpips_alex")
 GROUP = ("model", "loss", "degradation", "source", "setting")  # what a line of a table stands for
 INPUT = "input"  # the model name of the untouched input
-# Settings that tell where or when a run took place, not what it was.
-CIRCUMSTANCES = ("seed", "ckpt", "run_root", "name", "logger", "data.workers")
+# Settings, or groups of them, that tell where a run took place or what it was compared with, and
+# the data module's copies of others.
+CIRCUMSTANCES = (
+    *("seed", "ckpt", "run_root", "name", "logger", "device", "checkpoint_every", "test"),
+    *("baselines", "metrics", "trainer.enable_progress_bar", "trainer.log_every_n_steps"),
+    *("data.workers", "data.seed", "data.source", "data.degradation"),
+)
+# Setting -> the one that conf/schedule takes it from, unless a user set both.
+COPIES = {"schedule.max_lr": "optimizer.lr", "schedule.total_steps": "trainer.max_steps"}
 
 
 @dataclass
@@ -43,8 +50,14 @@ class Run:
         self.settings = {
             key: value
             for key, value in flat.items()
-            if not key.startswith(CIRCUMSTANCES) and self.folder.name not in str(value)
+            if not any(f"{key}.".startswith(f"{name}.") for name in CIRCUMSTANCES)
+            and self.folder.name not in str(value)
         }
+
+    def copies(self, key: str) -> bool:
+        """Return whether a setting only repeats another, or is not there at all."""
+        original = self.settings.get(COPIES.get(key, ""))
+        return key not in self.settings or (key in COPIES and self.settings[key] == original)
 
     @property
     def trained(self) -> tuple[str, ...]:
@@ -232,6 +245,7 @@ def _difference(run: Run, peers: Iterable[Run], only: str = "") -> str:
         if key.startswith(only)
         and (only or not key.startswith("degradation."))
         and any(key in peer.settings and peer.settings[key] != value for peer in peers)
+        and not all(peer.copies(key) for peer in peers)
     ]
     return " ".join(varying)
 
