@@ -137,6 +137,13 @@ class VideoData(LightningDataModule):
             generator=torch.Generator(),  # the loader must not draw from the global one
         )
 
+    def first_batch(self) -> Sample:
+        """Return the first training batch as numbers, read in this process."""
+        samples = TrainingSamples(
+            self.cache, self.clips["train"], self.crop, self.frames, self.seed
+        )
+        return to_float(collate([samples[k] for k in range(self.batch)]))
+
     def val_dataloader(self) -> DataLoader[Sample]:
         """Return the whole clips of the validation split."""
         return self._whole("val")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,19 +18,49 @@ from unlossy.report.pictures import strip
 from unlossy.sample import Sample
 
 from lightning import LightningModule, Trainer  # isort: skip
+from lightning.fabric.plugins import TorchCheckpointIO  # isort: skip
 from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar  # isort: skip
+from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
 
 
 def wandb_offline() -> bool:
     """Return whether W&B has no key to upload with, asking nobody; such runs wait to be synced."""
     os.environ.setdefault("WANDB_SILENT", "true")  # the run folder is announced, and its files
-    return not wandb.login(prompt=False)
+    return not wandb.login(prompt=False, verify=False)
 
 
 def finish_wandb() -> None:
     """End the process's W&B run, if there is one, so that the next run starts its own."""
     if wandb.run is not None:
         wandb.run.finish()
+
+
+def log_clip_table(
+    loggers: Iterable[Logger], rows: Sequence[Mapping[str, Any]], columns: Sequence[str]
+) -> None:
+    """Send the rows of the clips to W&B, where it is among the loggers."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            cells = [[row.get(column) for column in columns] for row in rows]
+            logger.log_table("test/clips", columns=list(columns), data=cells)
+
+
+class AtomicFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it: a kill leaves the old or the new one.
+
+    Lightning's own writing moves a file from the system's temporary folder, which is a copy, and
+    can be cut off, where that is another disk.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Save atomically."""
+        place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_suffix(".part")
+        torch.save(checkpoint, part)
+        part.replace(place)
 
 
 class ProgressBar(RichProgressBar):

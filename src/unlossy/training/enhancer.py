@@ -46,9 +46,9 @@ class Enhancer(LightningModule):
         card: plain containers that go into every checkpoint (see `unlossy.checkpoint`).
         seed: of the players' draws; with the step and the rank it determines them.
 
-    Raises:
-        UserError: a loss term needs what the model does not provide, or nothing can be trained.
     """
+
+    taken: Tensor
 
     def __init__(
         self,
@@ -61,7 +61,6 @@ class Enhancer(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        introduce(model, objective)
         self.model = model
         self.objective = objective
         self.scores = (scores,)  # in a tuple: its LPIPS trunk is no part of this module's state
@@ -70,7 +69,8 @@ class Enhancer(LightningModule):
         self.rows: list[dict[str, Any]] = []
         self._make_optimizer = optimizer
         self._make_schedule = schedule
-        self._checked = False
+        # Steps taken by the model, then by each player: the gates shut now and then.
+        self.register_buffer("taken", torch.zeros(1 + len(objective.players()), dtype=torch.long))
         self.automatic_optimization = not objective.players()
         # A fifth of the step on two cores; the layout that tensor cores want, too.
         self.to(memory_format=torch.channels_last)
@@ -78,12 +78,6 @@ class Enhancer(LightningModule):
     def forward(self, batch: Sample) -> Restored:
         """Restore a batch without clamping."""
         return cast(Restored, self.model(batch))
-
-    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
-        """Check the first batch of every run, once."""
-        if not self._checked:
-            check(batch)
-            self._checked = True
 
     def training_step(self, batch: Sample, batch_idx: int) -> Tensor | None:
         """Take one step and return the total loss (automatic), or None (adversarial)."""
@@ -99,9 +93,9 @@ class Enhancer(LightningModule):
         model_optimizer, *player_optimizers = self._silent_optimizers()
         draws = torch.Generator().manual_seed(_mix(self.seed, self.global_step, self.global_rank))
         model_may_step = True
-        for (name, player), optimizer in zip(
-            self.objective.players().items(), player_optimizers, strict=True
-        ):
+        players = self.objective.players()
+        for k, (name, player) in enumerate(players.items(), 1):
+            optimizer = player_optimizers[k - 1]
             played = player.loss(restored, batch, draws)
             optimizer.zero_grad()
             self.manual_backward(played["loss"])
@@ -109,18 +103,22 @@ class Enhancer(LightningModule):
             player_steps, model_steps = player.gate(accuracy)
             if player_steps:
                 optimizer.step()
+                self.taken[k] += 1
             model_may_step &= model_steps
-            self._log_player(name, played, player_steps)
+            for key, value in played.items():
+                self.log(f"train/{name}_{key}", value.detach())
         terms = self.objective(restored, batch, self.global_step)
         model_optimizer.zero_grad()
         self.manual_backward(terms["total"])
         if model_may_step:
             model_optimizer.step()
+            self.taken[0] += 1
         for schedule in self._schedules():
             schedule.step()
-        self.log("train/model_steps", float(model_may_step), on_step=True)
         self._log_terms(terms)
         self._count_one_step()
+        for name, taken in zip(("model", *players), self.taken.tolist(), strict=True):
+            self.log(f"train/{name}_share_of_steps", taken / self.global_step)
 
     def _silent_optimizers(self) -> list[LightningOptimizer]:
         """Return all optimisers, kept from counting; Lightning rebinds the hooks every batch."""
@@ -144,10 +142,6 @@ class Enhancer(LightningModule):
         for name, value in terms.items():
             self.log(f"train/{name}", value.detach(), prog_bar=name == "total")
 
-    def _log_player(self, name: str, played: Mapping[str, Tensor], stepped: bool) -> None:
-        self.log_dict({f"train/{name}_{key}": value.detach() for key, value in played.items()})
-        self.log(f"train/{name}_steps", float(stepped), on_step=True)
-
     def on_validation_epoch_start(self) -> None:
         """Start a new table of validation rows."""
         self.rows = []
@@ -155,14 +149,19 @@ class Enhancer(LightningModule):
     def validation_step(self, sample: Sample, batch_idx: int) -> dict[str, Tensor]:
         """Score one whole clip; the first restored frame, uint8 (3, H, W), is for pictures."""
         seen: list[Tensor] = []
-        look = lambda restored, _: seen.append(restored[0])  # noqa: E731
-        self.rows.append(score_clip(self.model, sample, self.scores[0], look))
+
+        def look(restored: Tensor, clean: Tensor) -> None:
+            seen.append(restored[0])
+
+        self.rows.append(score_clip(self.model, sample, self.scores[0], look, self.device))
         return {"first_frame": seen[0]}
 
     def on_validation_epoch_end(self) -> None:
         """Log the unweighted mean over clips of every metric."""
         for name in ("psnr", "ssim", "lpips_alex"):
-            values = [row[name] for row in self.rows if not math.isnan(row.get(name, math.nan))]
+            values = [row[name] for row in self.rows if not math.isnan(row[name])]
+            if name == "psnr" and not values:  # every GIF is exact: best is what leaves it so
+                values = [row["psnr_all"] for row in self.rows]
             if values:
                 self.log(f"val/{name}", fmean(values), prog_bar=name == "psnr", sync_dist=True)
 
@@ -199,6 +198,26 @@ def introduce(model: EnhancementModel, objective: Objective) -> None:
                 f"Loss term '{term}' needs {', '.join(map(repr, missing))}, which {name} does not "
                 f"provide; choose another loss or model."
             )
+
+
+@torch.no_grad()
+def rehearse(model: EnhancementModel, objective: Objective, batch: Sample) -> None:
+    """Take a batch through model and objective as a step would, changing neither.
+
+    Raises:
+        UserError: the batch is malformed, or its crops do not suit the model or the objective.
+    """
+    modes = [(module, module.training) for module in (*model.modules(), *objective.modules())]
+    try:
+        check(batch)
+        objective.eval()(model.eval()(batch), batch, 0)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"A first batch does not pass: {error} Another data.crop may.") from error
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def match(model: EnhancementModel, degradation: Degradation) -> None:

@@ -14,7 +14,8 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,15 +31,54 @@ COLUMNS = (
     "ssim_uniform7", "lpips_alex", "bits", "bpp", "seconds_per_frame", "exact", "seed",
 )  # fmt: skip
 LIBRARIES = ("torch", "lightning", "torchmetrics", "hydra-core", "lpips", "kornia", "av", "pillow")
-WITHOUT_EFFECT = ("ckpt", "logger", "run_root", "name", "hydra")
+# Where a run lies, what it goes on from, who watches it, how it is fed: none changes the result.
+WITHOUT_EFFECT = ("ckpt", "logger", "run_root", "name", "data.workers")
+# How long it runs and what is scored afterwards: does not change what was trained so far.
+AFTERWARDS = ("trainer", "test", "baselines", "metrics", "checkpoint_every")
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return 8 hexadecimal digits that stand for everything in `config` that changes the result."""
-    kept = {key: value for key, value in config.items() if key not in WITHOUT_EFFECT}
-    if isinstance(kept.get("data"), Mapping):
-        kept["data"] = {key: value for key, value in kept["data"].items() if key != "workers"}
+    kept = {key: value for key, value in flat(config) if not _within(key, WITHOUT_EFFECT)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def first_difference(run_folder: Path, config: Mapping[str, Any]) -> str:
+    """Return the first setting in which a run's recipe differs from `config`, "" if in none.
+
+    Raises:
+        UserError: the folder has no readable run.json.
+    """
+    path = run_folder / "run.json"
+    try:
+        theirs = dict(flat(json.loads(path.read_text(encoding="utf-8"))["config"]))
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"{path} does not tell a run's settings; start a new run.") from None
+    ours = dict(flat(config))
+    skipped = (*WITHOUT_EFFECT, *AFTERWARDS)
+    for key in [*ours, *(key for key in theirs if key not in ours)]:
+        if not _within(key, skipped) and ours.get(key) != theirs.get(key):
+            return f"{key} ({theirs.get(key)})"
+    return ""
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of nested mappings."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _within(key: str, groups: Sequence[str]) -> bool:
+    return any(key == group or key.startswith(f"{group}.") for group in groups)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Take a run folder away in which nothing was written."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def make(root: Path, name: str, digest: str) -> Path:

@@ -1,6 +1,7 @@
-"""The order of events: build, prepare, fit, score, write; what the doors `train` and `eval` do.
+"""The order of events: build, prepare, rehearse, fit, score, write; what `train` and `eval` do.
 
-This file and the doors are the only ones that know Hydra; what it builds does not.
+This file and the doors are the only ones that know Hydra; what it builds does not. Nothing is
+written before everything is built and a first batch has passed through it.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,81 +20,88 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from rich.progress import Progress
 
 from unlossy import _torchvision  # noqa: F401
 from unlossy import checkpoint as checkpoints
 from unlossy.data.video_data import VideoData
 from unlossy.errors import UserError
+from unlossy.losses.objective import Objective
 from unlossy.metrics.suite import VideoScores
-from unlossy.models.baselines import Identity, Tuned
 from unlossy.models.model import EnhancementModel
-from unlossy.report.table import print_table, summarise
+from unlossy.models.weights import read_weights
 from unlossy.training import folder as folders
 from unlossy.training.callbacks import (
+    AtomicFiles,
     LastCheckpoint,
     Panels,
     ProgressBar,
     Throughput,
     finish_wandb,
+    log_clip_table,
     wandb_offline,
 )
-from unlossy.training.enhancer import Enhancer, introduce, match
-from unlossy.training.scoring import Row, Strips, score
+from unlossy.training.enhancer import Enhancer, introduce, rehearse
+from unlossy.training.evaluation import Contender, contenders, evaluate_split
 from unlossy.training.step_log import StepLog
 
 from lightning import Trainer, seed_everything  # isort: skip
+from lightning.fabric.utilities.exceptions import MisconfigurationException  # isort: skip
 from lightning.pytorch.callbacks import (  # isort: skip
     Callback,
     EMAWeightAveraging,
     ModelCheckpoint,
 )
-from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
+from lightning.pytorch.loggers import Logger  # isort: skip
 
-console = Console(stderr=True)
-STRIPS = 8  # clips of the test split that are drawn
+console = Console(stderr=True, soft_wrap=True)
 # Lightning announces devices it does not use and services it could; what matters comes as warnings.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+# A gate that is shut on the first batch leaves the schedule a step ahead of the optimiser: meant.
+warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
 
 
 def train(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
-    """Train one model, score it with the input and the baselines, and return the run folder.
+    """Train one model, score it with the input and the filters, and return the run folder.
 
     Args:
         cfg: a composed `conf/train.yaml`.
-        choices: the name chosen in each group, for tables and for `ckpt=last`.
+        choices: the name chosen in each group, for tables and checkpoints.
 
     Raises:
         UserError: a setting that cannot work, named with its remedy.
     """
     started = time.monotonic()
     config = resolved(cfg)
+    check_numbers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     data: VideoData = build(cfg.data)
     model: EnhancementModel = build(cfg.model)
-    objective = build(cfg.loss)
+    objective: Objective = build(cfg.loss)
     introduce(model, objective)
-    match(model, data.degradation)
-    scores: VideoScores = build(cfg.metrics)
-
-    run_folder, resume = _place(cfg, config)
-    console.print(f"run folder: {run_folder}")
-    card = folders.run_card(config, choices)
-    data.prepare_data()
-    card["data"] = data.describe()
-    folders.write_json(run_folder / "run.json", card)
+    name, loss = str(choices["model"]), str(choices["loss"])
+    filters = {str(key): build(node) for key, node in cfg.get("baselines", {}).items()}
+    contenders(filters, {name: Contender(model, loss, cfg.seed)}, data, cfg.seed)
     enhancer = Enhancer(
         model,
         objective,
         build(cfg.optimizer),
         build(cfg.schedule) if cfg.schedule else None,
-        scores,
+        build(cfg.metrics),
         checkpoint_card(config, choices, model),
         cfg.seed,
     )
+    resume = checkpoint_to_continue(cfg, config)
     if cfg.init is not None and resume is None:
         start_from(Path(cfg.init), enhancer)
+    data.prepare_data()
+    rehearse(model, objective, data.first_batch())
+
+    if resume is not None:
+        run_folder = resume.parent.parent
+    else:
+        run_folder = folders.make(Path(cfg.run_root), cfg.name, folders.config_hash(config))
+    console.print(f"run folder: {run_folder}")
     best = ModelCheckpoint(
         run_folder / "checkpoints",
         filename="best",
@@ -102,66 +110,74 @@ def train(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
         enable_version_counter=False,
     )
     log = StepLog(run_folder)
-    trainer: Trainer = build(
-        cfg.trainer,
-        callbacks=_callbacks(cfg, run_folder, best),
-        logger=[log, *_mirror(cfg, run_folder)],
-        default_root_dir=str(run_folder),
-        max_epochs=1,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-    )
+    try:
+        trainer = _trainer(cfg, run_folder, log, best)
+    finally:
+        folders.remove_if_empty(run_folder)
+    run_folder.mkdir(parents=True, exist_ok=True)
     if resume is not None:
-        log.rewind(_step_of(resume))
-    with _finishing(trainer):
-        trainer.fit(enhancer, datamodule=data, ckpt_path=resume, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        log.rewind(int(read_weights(resume)["global_step"]))
+    card = folders.run_card(config, choices) | {"data": data.describe()}
+    folders.write_json(run_folder / "run.json", card)
+    try:
+        _fit(trainer, enhancer, data, resume)
         if cfg.test:
-            restorer = checkpoints.load(best.best_model_path)
-            losses = {str(choices["model"]): str(choices["loss"])}
-            models = {str(choices["model"]): restorer}
-            rows, card["filters"] = _score(
-                cfg, choices, data, models, scores, losses, cfg.seed, run_folder
+            restorer = Contender(checkpoints.load(best.best_model_path), loss, cfg.seed)
+            rows, card["filters"] = evaluate_split(
+                contenders(filters, {name: restorer}, data, cfg.seed),
+                data,
+                "test",
+                str(choices["degradation"]),
+                enhancer.scores[0],
+                trainer.strategy.root_device,
+                run_folder,
             )
-            _log_table(trainer, rows)
-    card["seconds"] = round(time.monotonic() - started, 1)
-    card["steps"] = trainer.global_step
+            log_clip_table(trainer.loggers, rows, folders.COLUMNS)
+    finally:
+        finish_wandb()
+    card |= {"seconds": round(time.monotonic() - started, 1), "steps": trainer.global_step}
     folders.write_json(run_folder / "run.json", card)
     console.print(f"run folder: {run_folder}\nbest checkpoint: {best.best_model_path}")
     return run_folder
 
 
 def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
-    """Score a checkpoint or a model with the input and the classical filters; return the folder.
+    """Score a checkpoint or a filter, with the input and the default filters; return the folder.
 
     Raises:
-        UserError: neither `ckpt` nor `model` names what to score, or it does not fit the medium.
+        UserError: what is to be scored is untrained, named twice, or does not fit the medium.
     """
     started = time.monotonic()
     config = resolved(cfg)
+    check_numbers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    models: dict[str, EnhancementModel] = {}
-    losses: dict[str, str] = {}
-    seed = cfg.seed
+    data: VideoData = build(cfg.data)
+    filters = {str(key): build(node) for key, node in cfg.get("baselines", {}).items()}
+    trained: dict[str, Contender] = {}
+    if "model" in cfg:
+        name, model = str(choices["model"]), build(cfg.model)
+        if model.trainable:
+            raise UserError(
+                f"model={name} has learnt nothing yet; score its checkpoint with ckpt=PATH, which "
+                f"brings its own settings."
+            )
+        filters[name] = model
     if cfg.ckpt is not None:
         path = newest_best(Path(cfg.run_root)) if cfg.ckpt == "last" else Path(cfg.ckpt)
-        trained = checkpoints.describe(path)["training"]
-        models[trained["model"]] = checkpoints.load(path)
-        losses[trained["model"]], seed = trained["loss"], trained["seed"]
-    if "model" in cfg:
-        models[str(choices["model"])] = build(cfg.model)
-    data: VideoData = build(cfg.data)
-    for model in models.values():
-        match(model, data.degradation)
+        told = checkpoints.describe(path)["training"]
+        restorer = Contender(checkpoints.load(path), told["loss"], told["seed"])
+        trained[told["model"]] = restorer
+    everyone = contenders(filters, trained, data, cfg.seed)
     scores: VideoScores = build(cfg.metrics)
-    run_folder = folders.make(Path(cfg.run_root), cfg.name, folders.config_hash(config))
-    console.print(f"run folder: {run_folder}")
-    card = folders.run_card(config, choices)
+    device = _device(cfg.device)
     data.prepare_data()
-    card["data"] = data.describe()
-    _, card["filters"] = _score(cfg, choices, data, models, scores, losses, seed, run_folder)
+    run_folder = folders.make(Path(cfg.run_root), cfg.name, folders.config_hash(config))
+    try:
+        medium = str(choices["degradation"])
+        _, chosen = evaluate_split(everyone, data, cfg.split, medium, scores, device, run_folder)
+    finally:
+        folders.remove_if_empty(run_folder)
+    card = folders.run_card(config, choices) | {"data": data.describe(), "filters": chosen}
     card["seconds"] = round(time.monotonic() - started, 1)
     folders.write_json(run_folder / "run.json", card)
     console.print(f"run folder: {run_folder}")
@@ -177,7 +193,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"The configuration is incomplete: {str(error).splitlines()[0]}") from None
+        raise UserError(f"The configuration lacks a value: {str(error).splitlines()[0]}") from None
     return {key: value for key, value in cast(dict[str, Any], plain).items() if key != "hydra"}
 
 
@@ -193,9 +209,28 @@ def build(node: DictConfig, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, TypeError | ValueError):
+        if isinstance(cause, TypeError | ValueError | MisconfigurationException):
             raise UserError(f"{node.get('_target_', 'configuration')}: {cause}") from cause
         raise
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Refuse counts that no run can have.
+
+    Raises:
+        UserError: naming the first.
+    """
+    least = {
+        "seed": 0,
+        "checkpoint_every": 1,
+        "trainer.max_steps": 1,
+        "trainer.val_check_interval": 1,
+        "trainer.log_every_n_steps": 1,
+    }
+    for key, lowest in least.items():
+        value = OmegaConf.select(cfg, key, default=lowest)
+        if not isinstance(value, int) or value < lowest:
+            raise UserError(f"{key}={value} does not work; use a whole number from {lowest} on.")
 
 
 def checkpoint_card(
@@ -216,6 +251,38 @@ def checkpoint_card(
     )
 
 
+def checkpoint_to_continue(cfg: DictConfig, config: Mapping[str, Any]) -> Path | None:
+    """Return the checkpoint that `ckpt` names, if it belongs to a run of this recipe.
+
+    Raises:
+        UserError: there is none, or continuing it would mix two recipes in one folder.
+    """
+    if cfg.ckpt is None:
+        return None
+    if cfg.ckpt == "last":
+        return folders.find_last(Path(cfg.run_root), cfg.name, folders.config_hash(config))
+    resume = Path(cfg.ckpt)
+    checkpoints.describe(resume)
+    if resume.parent.name != "checkpoints":
+        raise UserError(
+            f"{resume} does not lie in the checkpoints/ of a run folder, so the run to go on with "
+            f"is unknown; to start from its weights, pass init={resume}."
+        )
+    if different := folders.first_difference(resume.parent.parent, config):
+        raise UserError(
+            f"{resume} belongs to a run with another {different}; pass that run's settings, or "
+            f"start from its weights with init={resume}."
+        )
+    for schedule in read_weights(resume).get("lr_schedulers", []):
+        planned = schedule.get("total_steps", cfg.trainer.max_steps)  # of a schedule with an end
+        if planned != cfg.trainer.max_steps:
+            raise UserError(
+                f"{resume} follows a learning-rate schedule of {planned} steps; set "
+                f"trainer.max_steps={planned}, or start from its weights with init={resume}."
+            )
+    return resume
+
+
 def start_from(path: Path, enhancer: Enhancer) -> None:
     """Copy the model's weights from a checkpoint, and the adversary's where both have one.
 
@@ -223,18 +290,18 @@ def start_from(path: Path, enhancer: Enhancer) -> None:
         UserError: the checkpoint is unreadable or holds another model.
     """
     checkpoints.describe(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    state = read_weights(path)["state_dict"]
     for part in ("model", "objective"):
         own = getattr(enhancer, part)
         theirs = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(part)}
-        if part == "objective" and not theirs:
+        if part == "objective" and not (theirs and own.state_dict()):
             continue
         try:
             own.load_state_dict(theirs)
         except RuntimeError:
             raise UserError(
-                f"init={path} holds another {part} than the configuration asks for "
-                f"(other sizes or parts); name a checkpoint of the same {part}."
+                f"init={path} holds another {part} than the configuration asks for (other sizes "
+                f"or parts); name a checkpoint of the same {part}."
             ) from None
 
 
@@ -253,33 +320,29 @@ def newest_best(run_root: Path) -> Path:
     return found[-1]
 
 
-def _place(cfg: DictConfig, config: Mapping[str, Any]) -> tuple[Path, Path | None]:
-    """Return the run folder, and the checkpoint to go on from."""
-    root, digest = Path(cfg.run_root), folders.config_hash(config)
-    if cfg.ckpt is None:
-        return folders.make(root, cfg.name, digest), None
-    resume = folders.find_last(root, cfg.name, digest) if cfg.ckpt == "last" else Path(cfg.ckpt)
-    trained = checkpoints.describe(resume)
-    if trained["model"] != config["model"]:
-        raise UserError(
-            f"{resume} holds another model than the configuration asks for "
-            f"({trained['training']['model']}, or other options of it); pass its settings, or "
-            f"leave ckpt out."
-        )
-    if resume.parent.name != "checkpoints":
-        raise UserError(
-            f"{resume} does not lie in the checkpoints/ of a run folder, so the run to go on with "
-            f"is unknown; to start from its weights, set model.base_ckpt."
-        )
-    return resume.parent.parent, resume
-
-
-def _callbacks(cfg: DictConfig, run_folder: Path, best: ModelCheckpoint) -> list[Callback]:
-    """Return the callbacks in their order: averages swap out before the checkpoints are written."""
+def _trainer(cfg: DictConfig, run_folder: Path, log: StepLog, best: ModelCheckpoint) -> Trainer:
+    steps = cfg.trainer.max_steps
+    validations = ceil(steps / cfg.trainer.val_check_interval)
+    # Averages swap out before the checkpoints are written.
     average = [] if cfg.ema is None else [EMAWeightAveraging(decay=cfg.ema)]
-    last = LastCheckpoint(run_folder / "checkpoints", cfg.checkpoint_every)
     bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
-    return [*average, *bar, Throughput(), Panels(run_folder / "panels"), best, last]
+    last = LastCheckpoint(run_folder / "checkpoints", cfg.checkpoint_every)
+    panels = Panels(run_folder / "panels")
+    callbacks: list[Callback] = [*average, *bar, Throughput(), panels, best, last]
+    trainer: Trainer = build(
+        cfg.trainer,
+        callbacks=callbacks,
+        plugins=[AtomicFiles()],
+        logger=[log, *_mirror(cfg, run_folder)],
+        default_root_dir=str(run_folder),
+        max_epochs=-1,  # steps end a run, and a finished one can go on with more of them
+        check_val_every_n_epoch=None,
+        val_check_interval=ceil(steps / validations),  # the last step is validated too
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+    )
+    return trainer
 
 
 def _mirror(cfg: DictConfig, run_folder: Path) -> list[Logger]:
@@ -300,79 +363,18 @@ def _mirror(cfg: DictConfig, run_folder: Path) -> list[Logger]:
     ]
 
 
-def _step_of(resume: Path) -> int:
-    return int(torch.load(resume, map_location="cpu", weights_only=True)["global_step"])
-
-
-@contextmanager
-def _finishing(trainer: Trainer) -> Iterator[None]:
-    """End the W&B run however the training ends, so that the next one starts its own."""
+def _fit(trainer: Trainer, enhancer: Enhancer, data: VideoData, resume: Path | None) -> None:
     try:
-        yield
-    finally:
-        finish_wandb()
+        trainer.fit(enhancer, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
+            raise KeyboardInterrupt from None
+        raise
 
 
-def _score(
-    cfg: DictConfig,
-    choices: Mapping[str, Any],
-    data: VideoData,
-    models: Mapping[str, EnhancementModel],
-    scores: VideoScores,
-    losses: Mapping[str, str],
-    seed: int,
-    run_folder: Path,
-) -> tuple[list[Row], dict[str, str]]:
-    """Score the input, the baselines and `models`; write and print; return rows and tuned settings.
-
-    `losses` tells which loss a model of that name was trained on, and so who was trained at all.
-    """
-    data.setup("test")
-    everyone: dict[str, EnhancementModel] = {"input": Identity()}
-    everyone |= {str(name): build(node) for name, node in cfg.get("baselines", {}).items()}
-    everyone |= models
-    for model in everyone.values():
-        if isinstance(model, Tuned):
-            model.fit(data.val_dataloader())
-    loader = data.val_dataloader() if cfg.get("split") == "val" else data.test_dataloader()
-    sets = scores.start_set()
-    shown = ["input", *models] if models else list(everyone)
-    strips = Strips(run_folder / "panels" / "test", shown, every=max(1, len(loader) // STRIPS))
-    rows: list[Row] = []
-    with Progress(console=console) as progress:
-        task = progress.add_task("scoring", total=len(loader) * len(everyone))
-        for row in score(everyone, loader, scores, sets, strips):
-            row["loss"] = losses.get(row["model"], "")
-            row["degradation"] = str(choices["degradation"])
-            row["source"] = data.source_of(row["clip"])
-            row["seed"] = seed
-            rows.append(row)
-            progress.advance(task)
-    rows = folders.finished(rows)
-    folders.write_rows(run_folder / "rows.csv", rows)
-    lines = summarise(rows)
-    folders.write_json(run_folder / "summary.json", _summary(rows, lines, sets.compute()))
-    print_table(rows, lines)
-    return rows, {n: m.label for n, m in everyone.items() if isinstance(m, Tuned)}
-
-
-def _summary(
-    rows: list[Row], lines: list[Row], distances: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return per model: means over all clips, distances between sets, and means per source."""
-    everywhere = summarise({**row, "source": "all"} for row in rows)
-    summary: dict[str, Any] = {}
-    for line in everywhere:
-        name = line["model"]
-        per_source = {one["source"]: one for one in lines if one["model"] == name}
-        columns = {key: None if value != value else value for key, value in distances[name].items()}
-        summary[name] = {**line, **columns, "sources": per_source}
-    return summary
-
-
-def _log_table(trainer: Trainer, rows: list[Row]) -> None:
-    columns = [column for column in folders.COLUMNS if column != "seed"]
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            cells = [[row.get(column) for column in columns] for row in rows]
-            logger.log_table("test/clips", columns=columns, data=cells)
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise UserError(f"device={name} is not there; use auto, cpu, or cuda where there is one.")
+    return torch.device(name)

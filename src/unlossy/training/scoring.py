@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unlossy.inference.windows import restored_windows
@@ -25,18 +26,27 @@ def score_clip(
     model: EnhancementModel,
     sample: Sample,
     scores: VideoScores,
-    look: Callable[[Tensor, Tensor], None] | None = None,
+    look: Callable[[Tensor, Tensor], None],
+    device: torch.device,
 ) -> Row:
     """Restore one whole clip (batch 1, frames waiting as uint8) and return its row of metrics.
 
-    `seconds_per_frame` counts the restoration alone. `look` is called with each window of restored
-    and clean frames, uint8 (T, 3, H, W).
+    Args:
+        model: in any mode, on any device; left as it was.
+        sample: with its clean frames.
+        scores: the metric suite.
+        look: called with each window of restored and clean frames, uint8 (T, 3, H, W).
+        device: where the metrics are computed.
+
+    Returns:
+        The columns of the metrics, and `clip`, `bits`, `bpp`, `seconds_per_frame` (of the
+        restoration alone).
     """
     if "clean" not in sample:
         raise ValueError("score_clip needs sample['clean']; a user's own file has none.")
     clean, degraded = sample["clean"][0], sample["degraded"][0]
     observed = clean.shape == degraded.shape
-    clip, seconds, bits = scores.start(), 0.0, float(sample["bits"][0])
+    clip, seconds, bits = scores.start(device), 0.0, float(sample["bits"][0])
     was_training = model.training
     model.eval()
     windows = restored_windows(model, sample)
@@ -47,8 +57,7 @@ def score_clip(
         seconds += time.perf_counter() - start
         where, frames = item
         clip.add(frames, clean[where], degraded[where] if observed else None)
-        if look is not None:
-            look(frames, clean[where])
+        look(frames, clean[where])
     model.train(was_training)
     frames_out, _, height, width = clean.shape
     return {
@@ -66,6 +75,7 @@ def score(
     scores: VideoScores,
     sets: SetScores,
     strips: Strips,
+    device: torch.device,
 ) -> Iterator[Row]:
     """Yield one row per (clip, model), reading every clip once.
 
@@ -75,18 +85,21 @@ def score(
         scores: the metric suite.
         sets: gathers all frames of each model, for distances between sets.
         strips: draws some of the clips.
+        device: where the metrics are computed.
     """
     for number, sample in enumerate(samples):
         first_frames: dict[str, Tensor] = {}
-
-        def look(name: str, restored: Tensor, clean: Tensor, first: dict[str, Tensor]) -> None:
-            sets.add(name, restored, clean)
-            first.setdefault(name, restored[0])
-
         for name, model in models.items():
-            see = partial(look, name, first=first_frames)
-            yield {"model": name, **score_clip(model, sample, scores, see)}
+            look = partial(_look, name, sets, first_frames)
+            yield {"model": name, **score_clip(model, sample, scores, look, device)}
         strips.draw(number, sample, first_frames)
+
+
+def _look(
+    name: str, sets: SetScores, first_frames: dict[str, Tensor], restored: Tensor, clean: Tensor
+) -> None:
+    sets.add(name, restored, clean)
+    first_frames.setdefault(name, restored[0])
 
 
 @dataclass(frozen=True)

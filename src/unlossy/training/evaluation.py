@@ -1,0 +1,124 @@
+"""Models, the input and the classical filters on one split: rows, sets, strips, summary, table.
+
+rows.csv       one row per (model, clip)
+summary.json   per model: means over all clips, distances between sets, the same per source
+panels/test/   strips of some clips
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from unlossy.data.video_data import VideoData
+from unlossy.errors import UserError
+from unlossy.metrics.suite import VideoScores
+from unlossy.models.baselines import Identity, Tuned
+from unlossy.models.model import EnhancementModel
+from unlossy.report.table import print_table, summarise
+from unlossy.training import folder as folders
+from unlossy.training.enhancer import match
+from unlossy.training.scoring import Row, Strips, score
+
+STRIPS = 8  # clips of a split that are drawn
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model in the table: who it is, what it was trained on ("" for nothing), with which seed."""
+
+    model: EnhancementModel
+    loss: str
+    seed: int
+
+
+def contenders(
+    filters: Mapping[str, EnhancementModel],
+    trained: Mapping[str, Contender],
+    data: VideoData,
+    seed: int,
+) -> dict[str, Contender]:
+    """Return the input, the filters and the trained models, all of which fit the medium.
+
+    Raises:
+        UserError: one does not fit.
+    """
+    untrained = {"input": Identity(), **filters}
+    everyone = {name: Contender(model, "", seed) for name, model in untrained.items()}
+    everyone |= trained
+    for contender in everyone.values():
+        match(contender.model, data.degradation)
+    return everyone
+
+
+def evaluate_split(
+    everyone: Mapping[str, Contender],
+    data: VideoData,
+    split: str,
+    degradation: str,
+    scores: VideoScores,
+    device: torch.device,
+    run_folder: Path,
+) -> tuple[list[Row], dict[str, str]]:
+    """Score everyone on a split, write and print the results.
+
+    Args:
+        everyone: name in the table -> contender.
+        data: prepared.
+        split: `test` or `val`.
+        degradation: its name in the table.
+        scores: the metric suite.
+        device: where trained models and metrics run.
+        run_folder: receives rows.csv, summary.json and panels/test.
+
+    Returns:
+        The rows, and the settings that the filters chose on the validation split.
+
+    Raises:
+        UserError: no such split, or it has no clips.
+    """
+    if split not in ("test", "val"):
+        raise UserError(f"split={split} is not scored; use split=test or split=val.")
+    loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+    models = {name: contender.model.to(device) for name, contender in everyone.items()}
+    tuned = {name: model for name, model in models.items() if isinstance(model, Tuned)}
+    if data.clips["val"]:  # else every filter keeps its middle setting
+        for model in tuned.values():
+            model.fit(data.val_dataloader())
+    sets = scores.start_set(device)
+    shown = ["input", *(name for name, one in everyone.items() if one.loss)]
+    strips = Strips(run_folder / "panels" / "test", shown, every=max(1, len(loader) // STRIPS))
+    rows: list[Row] = []
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("scoring", total=len(loader) * len(models))
+        for row in score(models, loader, scores, sets, strips, device):
+            contender = everyone[row["model"]]
+            row |= {"loss": contender.loss, "seed": contender.seed, "degradation": degradation}
+            row["source"] = data.source_of(row["clip"])
+            rows.append(row)
+            progress.advance(task)
+    rows = folders.finished(rows)
+    lines = summarise(rows)
+    folders.write_rows(run_folder / "rows.csv", rows)
+    folders.write_json(run_folder / "summary.json", _summary(rows, lines, sets.compute()))
+    print_table(rows, lines)
+    return rows, {name: model.label for name, model in tuned.items()}
+
+
+def _summary(
+    rows: Sequence[Row], lines: Sequence[Row], distances: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return per model: means over all clips, distances between sets, and means per source."""
+    summary: dict[str, Any] = {}
+    for line in summarise({**row, "source": "all"} for row in rows):
+        name = line["model"]
+        columns = {k: None if v != v else v for k, v in distances.get(name, {}).items()}
+        sources = {one["source"]: one for one in lines if one["model"] == name}
+        summary[name] = {**line, **columns, "sources": sources}
+    return summary
