@@ -13,7 +13,15 @@ from unlossy.models.ccdnet import CCDNet
 from unlossy.networks.unet import UNet
 
 CONFIG = {"_target_": "unlossy.models.ccdnet.CCDNet", "steps": 2, "channels": 4}
-TRAINING = {"model": "ccdnet", "loss": "l1", "degradation": {"colors": 32}, "needs": ["palette"]}
+TRAINING = {
+    "model": "ccdnet",
+    "loss": "l1",
+    "degradation": {"colors": 32},
+    "source": "photos",
+    "needs": ["palette"],
+    "scale": 1,
+    "seed": 0,
+}
 
 
 @pytest.fixture
@@ -82,10 +90,10 @@ def test_the_card_holds_plain_containers_only(tmp_path):
 
 def test_a_frozen_base_travels_inside(model, tmp_path):
     base = tmp_path / "base.ckpt"
-    torch.save(checkpoint.pack(CCDNet(1, 4), {**CONFIG, "steps": 1}, {}), base)
+    torch.save(checkpoint.pack(CCDNet(1, 4), {**CONFIG, "steps": 1}, TRAINING), base)
     frozen = CCDNet(2, 4, base_ckpt=str(base))
     config = {**CONFIG, "base_ckpt": str(base)}
-    torch.save(checkpoint.pack(frozen, config, {}), tmp_path / "whole.ckpt")
+    torch.save(checkpoint.pack(frozen, config, TRAINING), tmp_path / "whole.ckpt")
     base.unlink()
     loaded = checkpoint.load(tmp_path / "whole.ckpt")
     assert loaded.frozen
@@ -104,6 +112,8 @@ FOREIGN = [
     "unlossy.models.ccdnet.read_weights",  # defined elsewhere, and a function
     "unlossy.models.weights.read_weights",
     "unlossy.models.model.pad_to_multiple",
+    "unlossy.models.baselines.Identity",  # a filter: it may run what its settings say
+    "unlossy.models.baselines.FFmpegFilter",
     "unlossy.modelsx.Model",
     "unlossy.models",
     "unlossy.models..ccdnet.CCDNet",
@@ -127,6 +137,15 @@ def test_nested_foreign_targets_are_refused(saved, target, nest):
     nested = nest({"_target_": target, "args": "touch pwned"})
     change(saved, lambda content: content["unlossy"]["model"].update(channels=nested))
     assert "only networks" in refusal(saved)
+
+
+def test_a_filter_graph_of_a_file_is_never_run(saved, tmp_path):
+    graph = f"metadata=mode=print:file={tmp_path / 'pwned'}"
+    filters = {"_target_": "unlossy.models.baselines.FFmpegFilter", "settings": [graph]}
+    for config in (filters, {**CONFIG, "channels": [filters]}):
+        change(saved, lambda content, config=config: content["unlossy"].update(model=config))
+        assert "no filters" in refusal(saved)
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_a_refused_module_is_not_even_imported():
@@ -200,12 +219,34 @@ def test_a_missing_file_and_a_folder_get_a_sentence(tmp_path):
         (lambda c: c["unlossy"]["model"].update(color=8), "does not take these arguments"),
         (lambda c: c["unlossy"]["model"].update(steps=0), "steps=0"),
         (lambda c: c["unlossy"]["model"].update(channels="wide"), "cannot be used"),
+        (lambda c: c["unlossy"]["model"].update(channels=2**70), "does not take these arguments"),
+        (lambda c: c["unlossy"]["model"].update(channels=2**60), "does not take these arguments"),
+        (lambda c: c["unlossy"]["model"].update(update=[]), "cannot be used"),
+        (lambda c: c["unlossy"]["model"].update({3: 4}), "does not take these arguments"),
+        (lambda c: c["unlossy"]["model"].update(loop=c["unlossy"]["model"]), "does not take"),
         (lambda c: c["state_dict"].pop("model.base.outconv.bias"), "of another model"),
+        (lambda c: c["state_dict"].update({"model.base.outconv.bias": 3}), "of another model"),
+        (lambda c: c["state_dict"].update({7: torch.zeros(1)}), "is no unlossy checkpoint"),
     ],
 )
 def test_a_checkpoint_of_another_model_gets_a_sentence(saved, edit, sentence):
     change(saved, edit)
     assert sentence in refusal(saved)
+
+
+@pytest.mark.parametrize("key", TRAINING)
+@pytest.mark.parametrize("value", [None, [None], 0.5])
+def test_a_checkpoint_says_how_it_was_trained(saved, key, value):
+    change(saved, lambda content: content["unlossy"]["training"].update({key: value}))
+    for read in (checkpoint.describe, checkpoint.load):
+        with pytest.raises(UserError, match=rf"how it was trained \({key}\)"):
+            read(saved)
+
+
+@pytest.mark.parametrize("training", [None, [], {}, "l1"])
+def test_a_checkpoint_without_training_gets_a_sentence(saved, training):
+    change(saved, lambda content: content["unlossy"].update(training=training))
+    assert "(model, loss, degradation, source, needs, scale, seed)" in refusal(saved)
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
     {"unlossy": {"format": 1, "version": "0.1.0",
                  "model": {"_target_": "unlossy.models.ccdnet.CCDNet", "steps": 2, ...},
-                 "training": {"loss": "grad_gan", "degradation": {...}, "needs": [...], ...}},
+                 "training": {"model": "ccdnet", "loss": "grad_gan", "degradation": {...},
+                              "source": "photos", "needs": [...], "scale": 1, "seed": 0}},
      "state_dict": {"model.base.inconv.0.weight": ..., ...},
      ...}                                      what else the trainer needs to resume; ignored here
 
 Tensors and plain containers only, read with `weights_only=True`. A checkpoint is data from
 elsewhere: its `_target_`s may name network classes defined in `unlossy.models` or
-`unlossy.networks`, and nothing else.
+`unlossy.networks`, and nothing else. Classical filters are no networks: one of them runs an FFmpeg
+graph out of its settings, and such a graph may write files.
 """
 
 from __future__ import annotations
@@ -29,6 +31,15 @@ from unlossy.models.weights import read_weights
 FORMAT = 1
 PREFIX = "model."  # where the LightningModule keeps the model
 _HOMES = ("unlossy.models", "unlossy.networks")
+_TRAINING = {
+    "model": str,
+    "loss": str,
+    "degradation": dict,
+    "source": str,
+    "needs": list,
+    "scale": int,
+    "seed": int,
+}
 
 
 def card(model: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +47,8 @@ def card(model: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any
 
     Args:
         model: the resolved configuration of the model, `_target_` and constructor arguments.
-        training: what it was trained on: model, loss, degradation, source, needs, scale.
+        training: the names chosen for model, loss and source, the configuration of the
+            degradation, the model's needs and scale, the seed; `describe` wants all seven.
     """
     return {
         "format": FORMAT,
@@ -58,7 +70,8 @@ def describe(path: str | Path) -> dict[str, Any]:
     """Return the "unlossy" part of a checkpoint without building its model.
 
     Raises:
-        UserError: missing, damaged, not ours, of a later format, or holding pickled code.
+        UserError: missing, damaged, incomplete, not ours, of a later format, or holding pickled
+            code.
     """
     return _card_of(_read(path), path)
 
@@ -112,17 +125,19 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     """Build a network from a configuration, nested `_target_`s included.
 
     Raises:
-        UserError: a target outside `unlossy.models` and `unlossy.networks`, or arguments that its
-            constructor refuses.
+        UserError: a target that is no network of `unlossy.models` and `unlossy.networks`, or
+            arguments that its constructor refuses.
     """
     target = config.get("_target_")
     kind = _class(target)
-    arguments = {key: _value(value) for key, value in config.items() if key not in _HYDRA_KEYS}
     try:
-        return kind(**arguments)
-    except TypeError as error:
+        return kind(**{k: _value(v) for k, v in config.items() if k not in _HYDRA_KEYS})
+    except UserError:
+        raise
+    except Exception as error:  # arguments from a file fail in any of torch's ways
+        reason = str(error).partition("\n")[0]
         raise UserError(
-            f"{target} does not take these arguments in version {__version__}: {error}."
+            f"{target} does not take these arguments in version {__version__}: {reason}."
         ) from error
 
 
@@ -138,9 +153,16 @@ def _class(target: object) -> type[nn.Module]:
             found = vars(import_module(module)).get(name)
         except ImportError:
             found = None
-        if isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module:
+        if (
+            isinstance(found, type)
+            and issubclass(found, nn.Module)
+            and found.__module__ == module
+            and getattr(found, "trainable", True)
+        ):
             return found
-    raise UserError(f"it asks for {target!r}; only networks of {' and '.join(_HOMES)} are built.")
+    raise UserError(
+        f"it asks for {target!r}; only networks of {' and '.join(_HOMES)} are built, no filters."
+    )
 
 
 def _value(value: Any) -> Any:
@@ -155,7 +177,7 @@ def _value(value: Any) -> Any:
 def _with_embedded_weights(config: Mapping[str, Any]) -> dict[str, Any]:
     """Let no argument named `*_ckpt` ask for its file: the weights are in this very checkpoint."""
     return {
-        key: EMBEDDED if key.endswith("_ckpt") and value is not None else value
+        key: EMBEDDED if str(key).endswith("_ckpt") and value is not None else value
         for key, value in config.items()
     }
 
@@ -171,7 +193,11 @@ def _read(path: str | Path) -> dict[str, Any]:
 
 def _card_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     description, state = content.get("unlossy"), content.get("state_dict")
-    if not (isinstance(description, dict) and isinstance(state, dict)):
+    if not (
+        isinstance(description, dict)
+        and isinstance(state, dict)
+        and all(isinstance(key, str) for key in state)
+    ):
         raise UserError(f"{path} is no unlossy checkpoint; give a file that a training run wrote.")
     if not isinstance(description.get("model"), dict):
         raise UserError(f"{path} does not say which model it holds; train it again.")
@@ -179,6 +205,14 @@ def _card_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path} has checkpoint format {description.get('format')}, this version reads "
             f"{FORMAT}; use the unlossy version {description.get('version')} that wrote it."
+        )
+    training = description.get("training")
+    known = training if isinstance(training, dict) else {}
+    absent = [key for key, kind in _TRAINING.items() if not isinstance(known.get(key), kind)]
+    if absent or not all(isinstance(need, str) for need in known["needs"]):
+        raise UserError(
+            f"{path} does not say how it was trained ({', '.join(absent or ['needs'])}); "
+            "give a file that a training run wrote."
         )
     return description
 

@@ -161,6 +161,26 @@ def test_a_base_that_does_not_fit_gets_a_sentence(base, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        {"unlossy": {}},
+        {"unlossy": {"model": {}}},
+        {"unlossy": {"model": {"update": "tanh"}}, "state_dict": {7: 1}},
+        {"unlossy": {"model": {"update": "tanh"}}, "state_dict": {"model.base.inconv.0.weight": 1}},
+        {"model_netG": 3},
+        {"model_netG": {"inconv.0.weight": 1, "outconv.weight": None}},
+        {1: 2, "a": 3},
+    ],
+)
+def test_a_malformed_base_gets_a_sentence(content, tmp_path):
+    torch.save(content, tmp_path / "odd.ckpt")
+    with pytest.raises(UserError, match="no CCDNet base"):
+        CCDNet(2, 2, update="tanh", base_ckpt=str(tmp_path / "odd.ckpt"))
+    with pytest.raises(UserError, match="no official CCDNet"):
+        checkpoint.load_official(tmp_path / "odd.ckpt")
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         {"steps": 0},

@@ -49,6 +49,8 @@ def test_padded_and_repeated_rows_change_nothing():
     assert torch.equal(quantize(x, padded, size), expected)
     repeated = torch.cat([palette, palette.flip(1)], dim=1)
     assert torch.equal(quantize(x, repeated, 2 * size), expected)
+    often = palette.repeat(1, 100, 1)  # beyond 256
+    assert torch.equal(quantize(x, often, 100 * size), expected)
 
 
 def test_of_equally_near_colors_the_first_wins():
@@ -82,6 +84,19 @@ def test_low_matmul_precision_does_not_touch_it():
         assert torch.equal(quantize(x, palette, size), expected)
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("colors", [256, 257, 1024])
+def test_products_of_8_bits_find_every_color(colors, monkeypatch):
+    """What "medium" may do to a product, done here on every machine."""
+    product = torch.Tensor.__matmul__
+    monkeypatch.setattr(
+        torch.Tensor, "__matmul__", lambda a, b: product(a.bfloat16().float(), b.bfloat16().float())
+    )
+    codes = torch.arange(colors)
+    palette = torch.stack([codes % 8, codes // 8 % 8, codes // 64], 1)[None] / 15
+    gif = palette[0].flip(0).repeat(4, 1).T.view(1, 3, 4, colors)
+    assert torch.equal(quantize(gif + 0.01, palette, torch.tensor([colors])), gif)
 
 
 @pytest.mark.gpu

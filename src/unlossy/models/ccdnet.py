@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from einops import rearrange
@@ -35,6 +35,7 @@ from unlossy.networks.unet import Norm, UNet, load_tolerantly
 from unlossy.sample import Restored, Sample
 
 EMBEDDED = "embedded"
+_FOREIGN = (ValueError, TypeError, AttributeError)  # weights of other shapes, or none at all
 
 
 class CCDNet(EnhancementModel):
@@ -118,7 +119,7 @@ class CCDNet(EnhancementModel):
         try:
             first = UNet.from_weights(base)
             second = None if refine is None else UNet.from_weights(refine)
-        except ValueError as error:
+        except _FOREIGN as error:
             raise UserError(f"This is no official CCDNet: {error}") from error
         channels, inputs = base["inconv.0.weight"].shape[:2]
         if inputs != 3:
@@ -175,25 +176,24 @@ class CCDNet(EnhancementModel):
     def _take_base(self, path: str | Path) -> None:
         """Load U1 from a checkpoint of ours or from a released file."""
         content = read_weights(path)
-        weights: Mapping[str, Tensor]
-        if "unlossy" in content:
-            config: Mapping[str, Any] = content["unlossy"]["model"]
-            prefix = "model.base."
-            weights = {
-                key.removeprefix(prefix): value
-                for key, value in content["state_dict"].items()
-                if key.startswith(prefix)
-            }
-            update = config.get("update", "residual")
-        else:
-            weights, update = content.get("model_netG", content), "tanh"
+        weights: Mapping[str, Tensor] = content.get("model_netG", content)
+        update: object = "tanh"
+        match content:
+            case {"unlossy": {"model": dict(config)}, "state_dict": dict(state)}:
+                prefix = "model.base."
+                weights = {
+                    key.removeprefix(prefix): value
+                    for key, value in state.items()
+                    if isinstance(key, str) and key.startswith(prefix)
+                }
+                update = config.get("update", "residual")
         if update != self.update:
             raise UserError(
                 f"The base {path} was trained with update={update}; set model.update={update}."
             )
         try:
             load_tolerantly(self.base, weights)
-        except ValueError as error:
+        except _FOREIGN as error:
             raise UserError(
                 f"The base {path} is no CCDNet base of this width and norm; set model.channels and "
                 "model.norm to the base's."

@@ -24,7 +24,7 @@ def quantize(x: Tensor, palette: Tensor, size: Tensor) -> Tensor:
 
     Args:
         x: images (N, 3, H, W), in the palette's scale (any: the nearest colour is the same).
-        palette: (N, P, 3), P <= 256.
+        palette: (N, P, 3); fastest up to P = 256, a GIF's own.
         size: (N,) integers, how many rows of each palette count; the rest is padding.
 
     Returns:
@@ -37,7 +37,6 @@ def quantize(x: Tensor, palette: Tensor, size: Tensor) -> Tensor:
     budget = BUDGET_GPU if x.is_cuda else BUDGET_CPU
     images = max(1, budget // (pixels.shape[2] * len(rows)))
     length = max(1, budget // (images * len(rows)))
-    # 8-bit integers and ones survive every precision that matmul may be set to.
     numbers = torch.stack([rows, torch.ones_like(rows)]).float()  # (2, P)
     nearest = torch.empty_like(pixels)
     with torch.autocast(x.device.type, enabled=False):
@@ -60,6 +59,8 @@ def quantize(x: Tensor, palette: Tensor, size: Tensor) -> Tensor:
 
 def _argmin(distance: Tensor, numbers: Tensor) -> Tensor:
     """Return the first minimum over dim 1 of (n, P, L) as (n, L); `distance` is overwritten."""
+    if numbers.shape[1] > 256:  # matmul may be set to bfloat16, which holds no integers beyond
+        return distance.argmin(1)
     hit = distance.eq_(distance.amin(1, keepdim=True))
     index, count = (numbers @ hit).unbind(1)
     index = index.long()
