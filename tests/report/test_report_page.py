@@ -13,7 +13,7 @@ from PIL import Image
 from unlossy.errors import UserError
 from unlossy.report import write_report
 from unlossy.report.pictures import AMPLIFY, MARGIN, TEXT, strip
-from unlossy.report.plots import read_curves
+from unlossy.report.plots import LONGEST, plot_clips, read_curves
 
 METRICS = """step,name,value
 1,train/total,0.5
@@ -36,22 +36,23 @@ def _rows(gain):
 def test_report_has_tables_plots_and_pictures(make_run, tmp_path):
     for seed in range(2):
         folder = make_run(f"run{seed}", _rows(1.0 + seed), seed=seed, metrics=METRICS)
-        (folder / "panels").mkdir()
+        (folder / "panels" / "test").mkdir(parents=True)
         sets = {"fd_vgg16": 2.0 + seed, "frames_vgg16": 20, "fid": "unavailable", "frames_fid": 0}
         (folder / "summary.json").write_text(json.dumps({"ccdnet": sets, "input": {}}))
-        for step in (2, 4):
-            picture = Image.new("RGB", (8, 8), (step, 0, 0))
-            picture.save(folder / "panels" / f"shot_{step:06d}.png")
+        Image.new("RGB", (8, 8)).save(folder / "panels" / "val_00010_000002.png")
+        for clip in range(7):
+            picture = Image.new("RGB", (8, 8), (seed, clip, 0))
+            picture.save(folder / "panels" / "test" / f"shot_{clip:05d}.png")
     page = write_report(tmp_path / "runs", tmp_path / "out")
     text = page.read_text()
     assert "36.00 ± 0.71" not in text  # the mean over clips is 32.5 + gain
     assert "**34.00 ± 0.71**" in text
     assert "| ccdnet grad | gif | 2.5 ± 0.71 | 20 | unavailable | 0 |" in text
     links = re.findall(r"!\[.*?\]\((.*?)\)", text)
-    assert {"steps.png", "clips_bunny_gif.png", "panel_ccdnet-grad_shot.png"} == set(links)
+    strips = [f"panel_ccdnet-grad_shot-{clip:05d}.png" for clip in (0, 3, 6)]
+    assert {"steps.png", "clips_bunny_gif.png", *strips} == set(links)
     assert all(Image.open(page.parent / link).size > (4, 4) for link in links)
-    newest = Image.open(page.parent / "panel_ccdnet-grad_shot.png").getpixel((0, 0))
-    assert newest == (4, 0, 0)
+    assert Image.open(page.parent / strips[1]).getpixel((0, 0)) == (1, 3, 0)  # of the newest run
     with (page.parent / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["model"] for line in lines] == ["input", "nlmeans", "ccdnet"]
@@ -72,6 +73,14 @@ def test_curves_take_the_last_of_a_repeated_step_and_pass_over_a_cut_line(tmp_pa
         "val/psnr": [(2.0, 30.0), (4.0, 32.0)],
         "val/ssim": [(2.0, 0.9), (4.0, 0.91)],
     }
+
+
+def test_long_names_of_clips_do_not_squeeze_the_bars(tmp_path):
+    def height(clip):
+        plot_clips({"ccdnet": [make_row("ccdnet", clip, 31.0, gain=1.0)]}, tmp_path / "a.png")
+        return Image.open(tmp_path / "a.png").height
+
+    assert height("bunny/00010") == height("00010") < height("n" * LONGEST) == height("n" * 200)
 
 
 def test_strip_shows_frames_unchanged_over_their_amplified_difference(tmp_path):

@@ -105,6 +105,18 @@ def test_an_evaluation_does_not_replace_what_the_run_itself_measured(make_run, t
     assert (after["seeds"], after["psnr"]) == (1, 31.0)
 
 
+def test_an_evaluation_belongs_to_no_recipe_where_there_are_several(make_run, tmp_path):
+    make_run("a", _rows(31.0), config=_composed())
+    make_run("b", _rows(31.5), config=_composed("optimizer.lr=0.5"))
+    make_run("eval", _rows(32.0), config={"split": "test"}, stamp="2026-11-21_11_b")
+    lines = {line["setting"]: line["psnr"] for line in spread(collect(tmp_path / "runs"))[1:]}
+    assert lines == {
+        "optimizer.lr=0.002": 31.0,
+        "optimizer.lr=0.5": 31.5,
+        "in eval/2026-11-21_11_b": 32.0,
+    }
+
+
 def test_a_filter_measured_twice_on_other_clips_stays_two_lines(make_run, tmp_path):
     make_run("a", [make_row("input", "a", 30.0)])
     make_run("b", [make_row("input", "z", 20.0)])

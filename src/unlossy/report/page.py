@@ -77,7 +77,10 @@ def _distances(rows: Sequence[Row], root: Path) -> list[str]:
     columns = [column for column in DISTANCES if any(column in cells for cells in found.values())]
     if not columns:
         return []
-    parts = ["## Distances between sets of frames\n", "Lower is better.\n"]
+    parts = [
+        "## Distances between sets of frames\n",
+        "Over all sources together; lower is better, at equal counts of frames (`frames_...`).\n",
+    ]
     parts += [f"| | degradation | {' | '.join(columns)} |", f"|---|---|{'---:|' * len(columns)}"]
     for (name, degradation), cells in found.items():
         values = [_mean(cells.get(column, [])) for column in columns]
@@ -130,18 +133,16 @@ def _steps(rows: Sequence[Row], root: Path, out: Path) -> list[str]:
 
 
 def _panels(rows: Sequence[Row], root: Path, out: Path) -> list[str]:
-    """The last strips of the newest run of every recipe, copied beside the page."""
-    parts = ["## Pictures\n"]
+    """Some test strips of the newest run of every recipe, copied beside the page."""
+    parts = ["## Pictures\n", "The first frame of some test clips; PSNR is of that frame.\n"]
     newest = {label(row): row["run"] for row in rows if row["loss"]}
     for name, run in newest.items():
-        latest: dict[str, Path] = {}
-        for panel in sorted((root / run / "panels").glob("*.png")):
-            latest[re.sub(r"_\d+$", "", panel.stem)] = panel  # <clip>_<step>.png
-        for clip, panel in list(latest.items())[:PANELS]:
-            file = f"panel_{_slug(name)}_{_slug(clip)}.png"
-            shutil.copyfile(panel, out / file)
-            parts.append(f"{name}, {clip}\n\n![{name}, {clip}]({file})\n")
-    return parts if len(parts) > 1 else []
+        strips = sorted((root / run / "panels" / "test").glob("*.png"))
+        for strip in strips[:: max(1, -(-len(strips) // PANELS))]:
+            file = f"panel_{_slug(name)}_{_slug(strip.stem)}.png"
+            shutil.copyfile(strip, out / file)
+            parts.append(f"{name}, {strip.stem}\n\n![{name}, {strip.stem}]({file})\n")
+    return parts if len(parts) > 2 else []
 
 
 def _list_of(runs: Sequence[Run], root: Path) -> list[str]:

@@ -17,6 +17,13 @@ from unlossy.report.rows import Row, number
 
 Curve = list[tuple[float, float]]  # (step, value), steps increasing
 BETTER, WORSE = "#2a788e", "#d1495b"
+LONGEST = 28  # characters of a clip's name that a plot shows
+# In this order, before metrics of other names.
+TITLES = {
+    "val/psnr": "PSNR, dB (higher is better)",
+    "val/ssim": "SSIM (higher is better)",
+    "val/lpips_alex": "LPIPS (lower is better)",
+}
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
@@ -45,7 +52,8 @@ def plot_steps(runs: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> b
     Returns:
         Whether there was anything to draw.
     """
-    metrics = sorted({metric for _, curves in runs for metric in curves})
+    found = {metric for _, curves in runs for metric in curves}
+    metrics = [*(metric for metric in TITLES if metric in found), *sorted(found - TITLES.keys())]
     if not metrics:
         return False
     labels = dict.fromkeys(label for label, _ in runs)
@@ -58,7 +66,7 @@ def plot_steps(runs: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> b
         for label, curves in runs:
             if points := curves.get(metric):
                 axes.plot(*zip(*points, strict=True), color=colors[label], label=label, marker=".")
-        axes.set(title=metric, xlabel="step")
+        axes.set(title=TITLES.get(metric, metric), xlabel="step")
         axes.grid(alpha=0.3)
     for axes in grid[len(metrics) :]:
         axes.remove()
@@ -81,7 +89,9 @@ def plot_clips(models: Mapping[str, Sequence[Row]], path: Path) -> bool:
     """
     gains = {
         label: sorted(
-            (gain, row["clip"]) for row in rows if (gain := number(row, "gain")) is not None
+            (gain, _short(row["clip"].removeprefix(f"{row['source']}/")))
+            for row in rows
+            if (gain := number(row, "gain")) is not None
         )
         for label, rows in models.items()
     }
@@ -89,7 +99,9 @@ def plot_clips(models: Mapping[str, Sequence[Row]], path: Path) -> bool:
     if not gains:
         return False
     widest = max(len(found) for found in gains.values())
-    figure = Figure((max(5.0, 1.5 + 0.22 * widest), 2.6 * len(gains)), layout="constrained")
+    longest = max(len(clip) for found in gains.values() for _, clip in found)
+    size = (max(5.0, 1.5 + 0.22 * widest), (2.3 + 0.07 * longest) * len(gains))
+    figure = Figure(size, layout="constrained")
     grid = figure.subplots(len(gains), 1, squeeze=False, sharey=True).ravel()
     for axes, (label, found) in zip(grid, gains.items(), strict=True):
         places = range(len(found))
@@ -97,7 +109,15 @@ def plot_clips(models: Mapping[str, Sequence[Row]], path: Path) -> bool:
             places, [g for g, _ in found], color=[BETTER if g >= 0 else WORSE for g, _ in found]
         )
         axes.axhline(0.0, color="black", linewidth=0.8)
-        axes.set_xticks(places, [clip for _, clip in found], rotation=90, fontsize=6)
-        axes.set(title=label, ylabel="dB over the input")
+        axes.set_xticks(places, [clip for _, clip in found], rotation=90, fontsize=8)
+        axes.margins(x=0.01)
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+        axes.set_title(label)
+    figure.supylabel("dB over the input", fontsize="medium")
     figure.savefig(path, dpi=110)
     return True
+
+
+def _short(clip: str) -> str:
+    return clip if len(clip) <= LONGEST else f"…{clip[1 - LONGEST :]}"

@@ -54,6 +54,11 @@ class Run:
             and self.folder.name not in str(value)
         }
 
+    @property
+    def has_recipe(self) -> bool:
+        """Whether the card tells how the model was trained; that of an `eval.py` does not."""
+        return any(key.startswith("trainer.") for key in self.settings)
+
     def copies(self, key: str) -> bool:
         """Return whether a setting only repeats another, or is not there at all."""
         original = self.settings.get(COPIES.get(key, ""))
@@ -166,9 +171,7 @@ def collect(root: Path) -> list[Row]:
         UserError: as `find_runs`, or a damaged `rows.csv`.
     """
     # What a run says of its own model counts more than a later eval.py, which has no trainer.
-    runs = sorted(
-        find_runs(root), key=lambda run: any(k.startswith("trainer.") for k in run.settings)
-    )
+    runs = sorted(find_runs(root), key=lambda run: run.has_recipe)
     _name_degradations(runs)
     peers = defaultdict(list)
     for run in runs:
@@ -176,6 +179,10 @@ def collect(root: Path) -> list[Row]:
     results: dict[tuple[Any, ...], list[Row]] = {}
     for run in runs:
         setting = _difference(run, peers[run.trained]) if run.trained else ""
+        if run.trained and not run.has_recipe:
+            recipes = [peer for peer in peers[run.trained] if peer.has_recipe]
+            if any(_difference(peer, recipes) for peer in recipes):  # which of them is not told
+                setting = f"in {run.folder.relative_to(root).as_posix()}"
         add_gains(run.rows)
         for row in run.rows:
             row["run"] = run.folder.relative_to(root).as_posix()
