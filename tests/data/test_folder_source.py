@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from unlossy.data.folder import Folder
+from unlossy.data.frame_store import check_room
 from unlossy.errors import UserError
 
 
@@ -58,6 +59,37 @@ def test_videos_gifs_and_frame_folders_are_clips(folder):
     ann = next(c for s in splits for c in source.clips(s) if c.name == "faces/ann")
     assert source.read(ann, 0, 3)[:, 0, 4, 4].tolist() == [0, 10, 20]
     assert source.read(ann, 1, 1).shape == (1, 3, 8, 12)
+
+
+def test_what_is_hidden_is_passed_over(folder):
+    before = every_clip(Folder(str(folder)))
+    gif(folder / ".cache" / "deep" / "a.gif")
+    gif(folder / "deep" / ".a.gif")
+    frame_folder(folder / ".thumbnails")
+    assert every_clip(Folder(str(folder))) == before
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_file_that_vanishes_while_the_cache_is_measured(tmp_path, monkeypatch, looks):
+    monkeypatch.setenv("UNLOSSY_CACHE", str(tmp_path))
+    monkeypatch.setenv("UNLOSSY_CACHE_CAP", "1e-6")  # 1000 bytes
+    (tmp_path / "a.npy").write_bytes(bytes(600))
+    (tmp_path / "b.part").touch()
+    stat, seen = Path.stat, []
+
+    def gone(path, **options):
+        if path.suffix == ".part":
+            if len(seen) == looks:
+                path.unlink()
+            seen.append(path)
+        return stat(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", gone)
+        check_room(400, "frames")
+    assert seen
+    with pytest.raises(UserError, match="above its cap"):
+        check_room(401, "frames")
 
 
 def test_a_clip_stays_in_its_split_when_files_are_added(folder):

@@ -15,6 +15,7 @@ from unlossy.errors import UserError
 from unlossy.gif_file import CLEAR, KEEP, write_gif
 from unlossy.inference.enhance import enhance, newest_checkpoint, restored_frames
 from unlossy.inference.look import look_at, palette_of
+from unlossy.inference.outputs import Clip, write
 from unlossy.models.ccdnet import CCDNet
 from unlossy.models.model import EnhancementModel
 from unlossy.networks.quantizer import quantize
@@ -264,6 +265,7 @@ def run(root: Path, name: str, time: str, *, needs: bool = True, degradation=Non
             "source": "mixed",
             "needs": ["palette", "palette_size"] if needs else [],
             "scale": 1,
+            "seed": 0,
         },
     )
     torch.save(content, path)
@@ -321,6 +323,39 @@ def test_warns_of_an_input_unlike_the_training_data(
     lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(lines) == bool(said)
     assert said in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("frames", "colors", "size", "said"),
+    [
+        (3, 8, (60, 70), "3 frames, up to 8 colours each, one palette, "),
+        (3, 200, (60, 70), "3 frames, up to 200 colours each, a palette per frame, "),
+        (1, 8, (60, 70), "1 frame, 8 colours, one palette, "),
+    ],
+)
+def test_says_what_the_input_looks_like(tmp_path, capsys, frames, colors, size, said):
+    source = gif(tmp_path / "my cat.gif", frames, colors, size)  # noise, as if dithered
+    enhance(source, tmp_path / "b.gif", model=Same())
+    assert f"{source}: {said}" in capsys.readouterr().err
+
+
+def test_says_whether_it_looks_dithered(tmp_path, capsys):
+    palette = np.array([[0] * 3, [255] * 3], np.uint8)
+    for dither, said in ((False, "not dithered"), (True, "looks dithered")):
+        (tmp_path / "a.gif").write_bytes(write_gif([blobs(dither)], [palette], [4]))
+        enhance(tmp_path / "a.gif", tmp_path / "b.gif", model=Same())
+        assert f"1 frame, 2 colours, one palette, {said}\n" in capsys.readouterr().err
+    noise = np.random.default_rng(0).integers(0, 256, (60, 70, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    enhance(tmp_path / "a.png", tmp_path / "b.png", model=Same())
+    assert "a.png: 1 frame, more than 1024 colours\n" in capsys.readouterr().err
+
+
+def test_a_gif_cannot_hold_a_frame_for_an_hour(tmp_path):
+    frames = (Frame(torch.zeros(3, 2, 2).byte(), None, Fraction(0), Fraction(3600)),) * 2
+    clip = Clip(tmp_path / "a.mp4", 2, 2, 2, Fraction(1), Fraction(1), None, 0, False)
+    assert write(tmp_path / "b.gif", iter(frames), clip) == 2
+    assert [f.duration for f in shown_frames(tmp_path / "b.gif")] == [Fraction(65535, 100)] * 2
 
 
 def entries(folder: Path) -> list[str]:

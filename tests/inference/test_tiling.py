@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlossy.inference.tiling import restore_tiled, tiles
+from unlossy.models.ccdnet import CCDNet
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Restored, Sample
 
@@ -58,12 +59,50 @@ def test_tiled_equals_untiled(height, width, scale):
 
 @pytest.mark.parametrize("length", [1, 111, 112, 113, 224, 225, 1000, 1234])
 @pytest.mark.parametrize(("multiple", "scale"), [(1, 1), (16, 1), (64, 4)])
-def test_weights_are_a_partition_of_unity(length, multiple, scale):
+@pytest.mark.parametrize("reach", [0, 48, 192])
+def test_weights_are_a_partition_of_unity(length, reach, multiple, scale):
     total = torch.zeros(length * scale)
-    for tile in tiles(length, 300, multiple, scale):
+    for tile in tiles(length, 300, reach, multiple, scale):
         assert tile.start % multiple == 0
+        assert tile.start == 0 or not tile.weight[: reach * scale].any()
+        assert (
+            tile.stop == length or not tile.weight[(tile.stop - tile.start - reach) * scale :].any()
+        )
         total[tile.start * scale : tile.stop * scale] += tile.weight
     assert torch.allclose(total, torch.ones_like(total))
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_no_pixel_beyond_the_reach_of_a_ccdnet_counts(steps):
+    model = CCDNet(steps, 4, embed_quantizer=False, norm="none").eval()
+    for weight in model.parameters():  # positive: nothing cancels
+        weight.data.fill_(1 / weight[0].numel())
+    frames = torch.rand(1, 1, 3, 16, 1024).requires_grad_()
+    estimate = model(batch(frames))["estimate"]
+    for place, side in ((512, -1), (511, 1)):  # where a tile could end
+        (slope,) = torch.autograd.grad(estimate[..., place].sum(), frames, retain_graph=True)
+        seen = slope.abs().amax((0, 1, 2, 3)).nonzero()
+        farthest = int((side * (seen - place)).max())
+        assert model.reach - 16 < farthest <= model.reach
+
+
+@torch.no_grad()
+def test_a_tiled_ccdnet_equals_the_untiled_one():
+    model = CCDNet(2, 4).eval()
+    for weight in model.parameters():
+        if weight.ndim == 4:  # as much of the picture in the deepest layers as in the finest
+            nn.init.kaiming_normal_(weight, mode="fan_in" if weight.shape[0] != 3 else "fan_out")
+    index = (torch.arange(1000) // 50 % 2) * 2 + torch.randint(0, 2, (32, 1000))
+    palette = torch.tensor([[0.0, 0, 0], [0.1, 0, 0.1], [0.8, 0.9, 1], [1, 1, 1]])
+    sample = batch(palette[index].permute(2, 0, 1)[None, None])
+    sample["side"] = {"palette": palette[None, None], "palette_size": torch.tensor([[4]])}
+    whole = model.restore(sample)
+    starts = [tile.start for tile in tiles(1000, 178, model.reach, model.multiple)]
+    assert starts == [0, 400]
+    assert (restore_tiled(model, sample, budget=31_000) - whole).abs().max() < 1 / 255 / 100
+    assert whole.std() > 0.1
+    model.reach = 48
+    assert (restore_tiled(model, sample, budget=31_000) - whole).abs().max() > 1 / 255
 
 
 @torch.no_grad()

@@ -195,6 +195,26 @@ def test_what_is_no_video_gets_a_sentence(tmp_path):
             assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.mp4", "frames", "shut"])
+@pytest.mark.parametrize("act", [probe, read_frames])
+def test_what_may_not_be_read_gets_a_sentence(tmp_path, monkeypatch, name, act):
+    """Root may read everything, so the refusal is made here."""
+    path = tmp_path / name
+    if path.suffix:
+        path.write_bytes(b"GIF89a")
+    else:
+        path.mkdir()
+        (path / "1.png").write_bytes(b"GIF89a")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir" if name == "shut" else "open", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\); check") as caught:
+        act(path)
+    assert str(path) in str(caught.value)
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95])
 @pytest.mark.parametrize("kind", [".mp4", "faststart", ".webm", ".mkv"])
 def test_a_truncated_video_is_refused(tmp_path, kind, share):

@@ -200,6 +200,9 @@ def test_flipped_bits_never_end_in_a_trace(path):
     assert 0 < refused < 300
 
 
+HUGE = b"\x2c" + struct.pack("<HHHHB", 0, 0, 30000, 30000, 0) + b"\x08\x01\x00\x00"
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -208,6 +211,7 @@ def test_flipped_bits_never_end_in_a_trace(path):
         (gif(3, 2), "without any image"),
         (gif(0, 2, image(full(0))), "declares 0x2"),
         (gif(65535, 65535, image(full(0))), "declares 65535x65535"),
+        (gif(1, 1, image(full(0)), HUGE), "image 1, declares 30000x30000"),
     ],
 )
 def test_what_is_no_gif_gets_a_sentence(path, content, sentence):

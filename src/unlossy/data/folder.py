@@ -100,12 +100,12 @@ class Folder(Source):
 
     @cached_property
     def _items(self) -> dict[str, Path]:
-        """Name -> file or folder of frames; hidden files and other kinds are passed over."""
+        """Name -> file or folder of frames; what is hidden or of another kind is passed over."""
         found: dict[str, Path] = {}
         for path in sorted(self._root.rglob("*")):
-            name = path.relative_to(self._root).as_posix()
-            suffix = path.suffix.lower()
-            if path.name.startswith(".") or not path.is_file():
+            below = path.relative_to(self._root)
+            name, suffix = below.as_posix(), path.suffix.lower()
+            if any(part.startswith(".") for part in below.parts) or not path.is_file():
                 continue
             if suffix in _ANIMATED or (suffix in pictures.SUFFIXES and path.parent == self._root):
                 found[name] = path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,11 @@ def check_room(wanted: int, what: str) -> None:
     except ValueError:
         raise UserError(f"UNLOSSY_CACHE_CAP={cap} is not a number of gigabytes.") from None
     root = assets.cache_root()
-    used = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
+    used = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            with suppress(FileNotFoundError):  # another process has just finished that one
+                used += Path(folder, name).stat().st_size
     if used + wanted > limit:
         raise UserError(
             f"The cache {root} holds {used / 1e9:.1f} GB and {what} need {wanted / 1e9:.1f} GB "

@@ -74,6 +74,8 @@ def enhance(
     # A look at a video would decode it twice, and a decoded video has no palette.
     look = look_at(source, media) if media.pictures else None
     check_target(source, target, media.frames, look is not None and look.alpha)
+    if look is not None:
+        console.print(f"{source}: {look}")
     colors = look.colors if look is not None else None
     if model is None:
         model = newest_checkpoint(run_root, source, colors)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -39,9 +39,19 @@ class Look:
 
     frames: int
     colors: int | None
-    scope: str
+    scope: Literal["global", "frame"]
     dithered: bool
     alpha: bool
+
+    def __str__(self) -> str:
+        """All but alpha, for the screen."""
+        one = self.frames == 1
+        frames = "1 frame" if one else f"{self.frames} frames"
+        if self.colors is None:
+            return f"{frames}, more than {MOST_COLORS} colours"
+        colors = f"{self.colors} colours" if one else f"up to {self.colors} colours each"
+        scope = "a palette per frame" if self.scope == "frame" else "one palette"
+        return f"{frames}, {colors}, {scope}, {'looks' if self.dithered else 'not'} dithered"
 
 
 def look_at(path: Path, media: Probe) -> Look:

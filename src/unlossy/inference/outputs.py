@@ -24,6 +24,7 @@ _REDUCE = (
     "[b][p]paletteuse=new=1:dither=none"
 )
 Bytes = npt.NDArray[np.uint8]
+LONGEST = 65535  # 1/100 s, of a frame in a GIF
 KINDS = ".png, .gif, .mp4, .webm, or a name without suffix for a folder of PNG frames"
 
 
@@ -168,7 +169,7 @@ def _write_gif(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
     with replacing(target) as temporary, temporary.open("wb") as file:
         for written, frame in enumerate(frames, 1):
             stop = clock + frame.duration
-            delay = max(shortest, round(stop * 100) - round(clock * 100))
+            delay = min(max(shortest, round(stop * 100) - round(clock * 100)), LONGEST)
             index, palette, hole = indexed(frame)
             # Two palettes for one frame: a table of its own, none for the whole file.
             alone = write_gif(

@@ -2,13 +2,13 @@
 
     weight of a tile along one axis, for an edge inside the frame:
 
-        1            ┌─────────         MARGIN pixels next to the edge are thrown away: there the
-                   ╱                    network saw its own padding instead of the picture;
+        1            ┌─────────         `model.reach` pixels next to the edge are thrown away: there
+                   ╱                    the network saw its own padding instead of the picture;
         0  ───────                       RAMP pixels fade into the neighbour, whose weights are
-           MARGIN RAMP                  the complement, so seams of a wider network do not show
+            reach RAMP                  the complement, so seams of a wider network do not show
 
 A tile starts at a multiple of `model.multiple`, or strided layers would sample another phase. The
-result equals the untiled one where the receptive field reaches no further than MARGIN.
+result equals the untiled one where the network sees no further than its `reach`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample
 
-MARGIN, RAMP = 48, 16  # degraded pixels, rounded up to the model's multiple
+RAMP = 16  # degraded pixels, rounded up to the model's multiple
 
 
 class Tile(NamedTuple):
@@ -45,7 +45,8 @@ def restore_tiled(
     Args:
         model: in evaluation mode.
         batch: float frames; side information must not depend on the place in the frame.
-        budget: degraded pixels, over all frames of the batch, that go through the model at once.
+        budget: degraded pixels, over all frames of the batch, that go through the model at once;
+            more where a tile of that size would be mostly margin.
         dtype: precision of autocast; a tile whose result is not finite is redone in float32.
 
     Returns:
@@ -55,8 +56,8 @@ def restore_tiled(
     if batch_size * frames * height * width <= budget:
         return _restored(model, batch, dtype)
     side = isqrt(budget // (batch_size * frames))
-    rows = list(tiles(height, side, model.multiple, model.scale))
-    columns = list(tiles(width, side, model.multiple, model.scale))
+    rows = list(tiles(height, side, model.reach, model.multiple, model.scale))
+    columns = list(tiles(width, side, model.reach, model.multiple, model.scale))
     result = torch.empty(0)
     for row in rows:
         for column in columns:
@@ -72,9 +73,9 @@ def restore_tiled(
     return result
 
 
-def tiles(length: int, side: int, multiple: int = 1, scale: int = 1) -> Iterator[Tile]:
+def tiles(length: int, side: int, reach: int, multiple: int = 1, scale: int = 1) -> Iterator[Tile]:
     """Cover `length` pixels with tiles of about `side`; weights, per output pixel, sum to 1."""
-    margin, ramp = (-(-size // multiple) * multiple for size in (MARGIN, RAMP))
+    margin, ramp = (-(-size // multiple) * multiple for size in (reach, RAMP))
     overlap = 2 * margin + ramp
     stride = max(side // multiple * multiple - overlap, overlap)
     fade = (torch.arange(ramp * scale) + 0.5) / (ramp * scale)

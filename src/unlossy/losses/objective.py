@@ -41,11 +41,9 @@ class Player(Term):
 
     Attributes:
         weight: of the term in the model's total.
-        lr: the starting rate of its optimiser.
     """
 
     weight: float
-    lr: float
 
     @abstractmethod
     def loss(self, restored: Restored, batch: Sample, draws: torch.Generator) -> dict[str, Tensor]:

@@ -35,6 +35,10 @@ from unlossy.networks.unet import Norm, UNet, load_tolerantly
 from unlossy.sample import Restored, Sample
 
 EMBEDDED = "embedded"
+# Of one U-Net, where a tile ends at a multiple of 16: two blocks of two 3x3 convolutions at each of
+# the sizes 1, 1/2, 1/4, 1/8 and one at 1/16 make 2 * 2 * (1 + 2 + 4 + 8) + 2 * 16 = 92, and pooling
+# rounds that up to a multiple of 16.
+_REACH = 96
 _FOREIGN = (ValueError, TypeError, AttributeError)  # weights of other shapes, or none at all
 
 
@@ -85,6 +89,7 @@ class CCDNet(EnhancementModel):
                 "CCDNet with steps=1 and a frozen base_ckpt has nothing to train; use steps=2."
             )
         self.steps = steps
+        self.reach = _REACH * steps
         self.update = update
         self.embed_quantizer = embed_quantizer and steps > 1
         self.needs = frozenset({"palette", "palette_size"} if self.embed_quantizer else ())

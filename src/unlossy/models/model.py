@@ -28,6 +28,7 @@ class EnhancementModel(nn.Module):
         scale: output height / degraded height.
         multiple: `restore` pads height and width to a multiple of this.
         context: degraded frames before and after a window that change its result.
+        reach: degraded pixels next to the edge of a tile whose result the edge changes.
         interpolates: whether `t_out` may hold times that `t_in` has not.
         teacher_forced: only a likelihood model may read `clean` in `forward`.
         trainable: False for a classical filter, which `eval.py` runs and `train.py` refuses.
@@ -38,6 +39,7 @@ class EnhancementModel(nn.Module):
     scale: int = 1
     multiple: int = 1
     context: int = 0
+    reach: int = 48
     interpolates: bool = False
     teacher_forced: bool = False
     trainable: bool = True

@@ -12,6 +12,7 @@ Colours of untagged video: players take BT.709 for HD and BT.601 below, and so d
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -46,12 +47,12 @@ def probe(path: str | Path) -> Probe:
     """Return what a video, GIF, image or folder of images declares; decodes one frame at most.
 
     Raises:
-        UserError: the file is missing, empty, truncated, or not what its suffix says.
+        UserError: the file is missing, unreadable, empty, truncated, or not what its suffix says.
     """
-    path = _existing(path)
-    if _is_picture(path):
-        return pictures.probe_picture(path)
-    return decoding.probe_video(path)
+    with _readable(path) as path:
+        if _is_picture(path):
+            return pictures.probe_picture(path)
+        return decoding.probe_video(path)
 
 
 def shown_frames(
@@ -76,16 +77,16 @@ def shown_frames(
     Raises:
         UserError: unreadable, truncated, or without the frames asked for.
     """
-    path = _existing(path)
-    frames: Iterator[Frame]
-    if _is_picture(path):
-        frames = islice(pictures.picture_frames(path, size), start, None, every)
-    else:
-        frames = decoding.decoded(path, start, size, every)
     found = 0
-    for frame in islice(frames, count):
-        found += 1
-        yield frame
+    with _readable(path) as path:
+        frames: Iterator[Frame]
+        if _is_picture(path):
+            frames = islice(pictures.picture_frames(path, size), start, None, every)
+        else:
+            frames = decoding.decoded(path, start, size, every)
+        for frame in islice(frames, count):
+            found += 1
+            yield frame
     if found < (1 if count is None else count):
         raise UserError(
             f"{path} is too short: {count or 1} frames from frame {start} wanted, {found} there."
@@ -115,8 +116,19 @@ def read_frames(
     return torch.stack(list(iter_frames(path, start, count, size, every)))
 
 
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
+@contextmanager
+def _readable(path: str | Path) -> Iterator[Path]:
+    """Yield the path of a file or folder that can be read; while it is, errors are sentences."""
+    try:
+        path = _existing(Path(path))
+        if path.is_file():
+            path.open("rb").close()  # or FFmpeg would call it no video
+        yield path
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its rights.") from error
+
+
+def _existing(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path} does not exist; check the path.")
     if path.is_file():

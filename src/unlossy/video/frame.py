@@ -44,11 +44,6 @@ class Probe:
     loop: int | None = None
     pictures: bool = False
 
-    @property
-    def has_audio(self) -> bool:
-        """Whether there is sound."""
-        return self.audio is not None
-
 
 def shown_delay(delay: Fraction) -> Fraction:
     """Return the seconds for which a browser shows a GIF frame: under 20 ms means 100 ms."""

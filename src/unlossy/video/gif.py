@@ -25,7 +25,7 @@ from PIL import Image
 from unlossy.errors import UserError
 from unlossy.video.frame import Probe, shown_delay
 
-MOST_PIXELS = 2**27  # of a canvas: 134 million, half a gigabyte as RGBA
+MOST_PIXELS = 2**27  # of a canvas or an image on it: 134 million, half a gigabyte as RGBA
 EMPTY, RESTORE = 2, 3  # ways of disposal
 
 Colors = npt.NDArray[np.uint32]  # 0xAABBGGRR, so that its bytes are RGBA
@@ -131,6 +131,9 @@ def _parsed(path: Path, data: mmap.mmap) -> Gif:
             elif data[at] == 0x2C:
                 left, top, wide, high, flags = struct.unpack_from("<HHHHB", data, at + 1)
                 table, start = _table_at(at + 10, flags)
+                if wide * high > MOST_PIXELS:
+                    image = f"{path}, image {len(pieces)},"
+                    raise UserError(f"{image} declares {wide}x{high} pixels; make it smaller.")
                 table = table if table[1] else shared
                 at = _after_blocks(data, start + 1)
                 if table[1] == 0:
