@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "networks": frozenset(),
     "assets": frozenset(),
     "gif_file": frozenset(),
-    "video": frozenset({"sample", "gif_file"}),
+    "video": frozenset(),
     "models": frozenset({"sample", "networks", "assets"}),
     "losses": frozenset({"sample", "networks", "assets"}),
     "metrics": frozenset({"sample", "networks", "assets"}),

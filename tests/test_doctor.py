@@ -1,5 +1,6 @@
 """The doctor names what is wrong, and its exit code tells whether the main job can run."""
 
+import av
 import pytest
 
 from unlossy import doctor as module
@@ -31,6 +32,23 @@ def test_missing_and_old_packages_are_faults(monkeypatch, capsys):
     assert bad["torch"].remedy == 'pip install "torch>=99"'
     assert doctor() == 1
     assert "2 to mend" in capsys.readouterr().out
+
+
+def test_codecs_are_tried_and_a_missing_one_is_named(monkeypatch):
+    codecs = {f.what: f.state for f in examine() if f.what.startswith("codec")}
+    assert codecs == {"codec H.264": "ok", "codec VP9": "ok"}
+
+    def lacking(path, mode="r", **options):
+        if mode == "w" and options.get("format") == "webm":
+            raise av.codec.codec.UnknownCodecError("libvpx-vp9")
+        return opened(path, mode, **options)
+
+    opened = av.open
+    monkeypatch.setattr(av, "open", lacking)
+    codecs = {f.what: f for f in examine() if f.what.startswith("codec")}
+    assert codecs["codec H.264"].state == "ok"
+    assert codecs["codec VP9"].state == "note"
+    assert "libvpx-vp9" in codecs["codec VP9"].found
 
 
 def test_a_cache_that_cannot_be_written_is_a_fault(monkeypatch, tmp_path):

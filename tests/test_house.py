@@ -67,8 +67,15 @@ def test_a_missing_python_gets_a_sentence(tmp_path):
 
 def test_the_first_screen_of_the_readme_has_the_commands_the_picture_and_the_table():
     screen = "\n".join(text_of(ROOT / "README.md").splitlines()[:30])
-    for part in ("make train", "make test", "docs/before_after.png", "<!-- table -->"):
+    for part in ("make train", "make test", "](docs/before_after.png)"):
         assert part in screen
+    assert (ROOT / "docs" / "before_after.png").stat().st_size > 0
+    (table,) = re.findall(r"<!-- table -->(.*?)<!-- /table -->", screen, re.DOTALL)
+    header, rule, *lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert re.fullmatch(r"\|( *:?-+:? *\|)+", rule)
+    assert {line.count("|") for line in (header, *lines)} == {rule.count("|")}
+    for row in ("input", "ccdnet"):
+        assert any(row in line.split("|")[1] for line in lines)
 
 
 def test_links_of_the_documents_lead_somewhere(tracked):
@@ -148,5 +155,7 @@ def test_constraints_pin_every_dependency_within_its_bounds():
 
 def test_every_lower_bound_has_its_reason():
     text = text_of(ROOT / "pyproject.toml")
-    (block,) = re.findall(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
-    assert not [line for line in block.splitlines() if not re.search(r'">?.*>=.*",\s+# \w', line)]
+    blocks = re.findall(r"^(?:dependencies|dev) = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert not [line for line in lines if not re.search(r'">?.*>=.*",\s+# \S', line)]

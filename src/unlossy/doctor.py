@@ -8,7 +8,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
@@ -53,6 +55,7 @@ def examine() -> Iterator[Finding]:
     yield from _packages()
     yield _torchvision()
     yield _device()
+    yield from _codecs()
     yield from _cache()
     yield from _assets()
 
@@ -98,6 +101,27 @@ def _device() -> Finding:
     precision = "bf16" if torch.cuda.is_bf16_supported() else "float32"
     name = torch.cuda.get_device_name()
     return Finding("device", f"{name}, {memory:.0f} GB, {precision}: try trainer=gpu")
+
+
+def _codecs() -> Iterator[Finding]:
+    """Write a frame with each encoder that `enhance` uses, and read it back."""
+    import torch
+
+    from unlossy import video
+
+    frame = video.Frame(torch.zeros(3, 32, 32, dtype=torch.uint8), None, Fraction(0), Fraction(1))
+    for name, suffix in (("H.264", ".mp4"), ("VP9", ".webm")):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"frame{suffix}"
+            try:
+                with video.VideoWriter(path, 32, 32, Fraction(25)) as writer:
+                    writer.add(frame)
+                video.read_frames(path)
+            except (UserError, ValueError) as error:  # PyAV's unknown encoder is a ValueError
+                remedy = "pip install --force-reinstall av: its wheels bring FFmpeg with both"
+                yield Finding(f"codec {name}", f"no {suffix}: {error}", "note", remedy)
+            else:
+                yield Finding(f"codec {name}", f"writes and reads {suffix}")
 
 
 def _cache() -> Iterator[Finding]:
