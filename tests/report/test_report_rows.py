@@ -53,6 +53,13 @@ def test_a_recipe_that_differs_is_named_by_what_was_changed_and_nothing_else(
     assert change in {line["setting"] for line in lines}
 
 
+def test_a_class_goes_by_its_name(make_run, tmp_path):
+    make_run("run0", _rows(31.0), config=_composed())
+    make_run("run1", _rows(32.0), config=_composed("schedule=constant"))
+    settings = {row["setting"] for row in collect(tmp_path / "runs") if row["loss"]}
+    assert settings == {"schedule=OneCycleLR", "schedule=ConstantLR"}
+
+
 def test_a_schedule_of_its_own_is_no_copy(make_run, tmp_path):
     make_run("run0", _rows(31.0), config=_composed())
     make_run("run1", _rows(32.0), config=_composed("schedule.max_lr=0.5"))

@@ -247,7 +247,7 @@ def _difference(run: Run, peers: Iterable[Run], only: str = "") -> str:
     """Return the settings of `run` that are not the same in all its peers that have them."""
     peers = list(peers)
     varying = [
-        f"{key.removeprefix(only)}={value}"
+        _said(key.removeprefix(only), value)
         for key, value in run.settings.items()
         if key.startswith(only)
         and (only or not key.startswith("degradation."))
@@ -255,6 +255,13 @@ def _difference(run: Run, peers: Iterable[Run], only: str = "") -> str:
         and not all(peer.copies(key) for peer in peers)
     ]
     return " ".join(varying)
+
+
+def _said(key: str, value: Any) -> str:
+    """Return `key=value`, of a class its bare name: `schedule=OneCycleLR`."""
+    if key.endswith("._target_"):
+        key, value = key.removesuffix("._target_"), str(value).rpartition(".")[2]
+    return f"{key}={value}"
 
 
 def _flatten(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
