@@ -1,5 +1,6 @@
 """Mistakes as users make them: one sentence, the exit code, no traceback, nothing half-written."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,8 +50,13 @@ def assert_one_sentence(found: tuple[int, str], *words: str, code: int = 2) -> N
     [
         (["source=folder", "source.path=nowhere"], ["nowhere"]),
         (["source=folder"], ["source.path"]),
-        (["degradation.colors=300", "source=folder", "source.path=."], ["300", "256"]),
-        (["model=gaussian", "source=folder", "source.path=."], ["nothing to train"]),
+        (["source=folder", "source.path=."], ["holds no clips"]),
+        (["degradation.colors=300"], ["300", "256"]),
+        (["model=gaussian"], ["nothing to train"]),
+        (["trainer.max_steps=0"], ["trainer.max_steps=0"]),
+        (["seed=-1"], ["seed=-1"]),
+        (["checkpoint_every=0"], ["checkpoint_every=0"]),
+        (["data.batch=0"], ["data.batch=0"]),
         (["ckpt=nowhere.ckpt"], ["nowhere.ckpt"]),
         (["ckpt=last"], ["ckpt=last"]),
     ],
@@ -58,7 +64,47 @@ def assert_one_sentence(found: tuple[int, str], *words: str, code: int = 2) -> N
 def test_a_wrong_setting_is_one_sentence(door, tmp_path, arguments, words):
     own = [] if any(a.startswith("model=") for a in arguments) else TINY
     assert_one_sentence(door("train", "logger=csv", *own, *arguments), *words)
-    assert not list(tmp_path.rglob("rows.csv"))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["data.crop=8"], ["data.crop"]),
+        (["degradation.every=2"], ["keeps one of 2"]),
+        (["trainer.accelerator=tpu"], ["lightning.Trainer"]),
+        (["schedule.pct_start=2"], ["schedule", "pct_start"]),
+        (["optimizer.lr=fast"], ["optimizer", "fast"]),
+    ],
+)
+def test_what_shows_when_everything_is_built_leaves_nothing(
+    door, tmp_path, footage, arguments, words
+):
+    found = door("train", *TINY, "source=folder", f"source.path={footage}", *arguments)
+    assert_one_sentence(found, *words)
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("run.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["model=ccdnet"], ["learnt nothing"]),
+        (["split=train"], ["split=train"]),
+        (["device=tpu"], ["device=tpu"]),
+        (["degradation.every=2"], ["keeps one of 2"]),
+        (["ckpt=last"], ["train one with"]),
+    ],
+)
+def test_a_wrong_evaluation_is_one_sentence(door, tmp_path, footage, arguments, words):
+    own = [
+        "metrics=pixel",
+        "data.workers=0",
+        "~baselines",
+        "source=folder",
+        f"source.path={footage}",
+    ]
+    assert_one_sentence(door("eval", *own, *arguments), *words)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("group", ["loss", "model", "degradation"])
@@ -97,14 +143,13 @@ def test_a_broken_file_is_named_and_leaves_nothing(door, tmp_path, checkpoint, k
 
 
 @pytest.mark.parametrize("kind", ["truncated", "empty", "text", "empty film", "text film"])
-def test_a_broken_file_in_a_training_folder_is_named(door, tmp_path, kind):
+def test_a_broken_file_in_a_training_folder_is_named(door, tmp_path, footage, kind):
     path = bad_files(tmp_path)[kind]
-    footage = tmp_path / "footage"
-    footage.mkdir()
-    path.rename(footage / path.name)
-    found = door("train", *TINY, "source=folder", f"source.path={footage}")
+    shutil.copytree(footage, tmp_path / "clips")
+    path.rename(tmp_path / "clips" / path.name)
+    found = door("train", *TINY, "source=folder", f"source.path={tmp_path / 'clips'}")
     assert_one_sentence(found, path.name)
-    assert not list(tmp_path.rglob("rows.csv"))
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.fixture
@@ -130,7 +175,7 @@ def test_the_doors_show_no_traceback_in_a_process_of_their_own(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_console_script_lists_its_verbs(door, monkeypatch, capsys):
+def test_the_console_script_lists_its_verbs(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["unlossy", "--help"])
     with pytest.raises(SystemExit) as ended:
         cli.main()

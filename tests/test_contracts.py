@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from unlossy import cli
 from unlossy.errors import UserError
@@ -143,6 +143,8 @@ def take_steps(cfg: DictConfig, model: EnhancementModel, batch: Sample) -> None:
 def test_a_model_reads_clean_only_if_it_is_teacher_forced(name):
     cfg = composed(f"model={name}", *SMALL.get(name, []))
     model = runs.build(cfg.model).eval()
+    for parameter in model.parameters():  # a network that starts as the identity reads nothing
+        torch.nn.init.normal_(parameter, std=0.1)
     batch = degraded(cfg)
     if model.teacher_forced:
         return
@@ -158,18 +160,35 @@ def test_every_trainable_parameter_is_in_exactly_one_group(name):
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
+# What an experiment asks of its user, by the name that the override has.
+ASKED = {"source.path": ".", "base_ckpt": "base.ckpt", "start_ckpt": "start.ckpt"}
+
+
 @pytest.mark.parametrize("name", names("experiment"))
-def test_an_experiment_composes(name):
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        cfg = compose("train", [f"experiment={name}", "name=test"])
-    runs.build(
-        cfg.trainer,
-        logger=False,
-        enable_checkpointing=False,
-        accelerator="cpu",
-        precision="32-true",
-    )
+def test_an_experiment_composes_and_asks_for_what_it_lacks(name):
+    def config(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+            return compose("train", [f"experiment={name}", "name=test", *overrides])
+
+    asked = {
+        key: path for key, path in ASKED.items() if OmegaConf.is_missing(*_parent(config(), key))
+    }
+    assert ("base_ckpt" in asked) == ("stage" in name)
+    assert ("start_ckpt" in asked) == ("stage_b" in name or "moments" in name)
+    if asked:
+        with pytest.raises(UserError, match="lacks a value"):
+            runs.resolved(config())
+    cfg = config(*(f"{key}={value}" for key, value in asked.items()))
+    resolved = runs.resolved(cfg)
+    assert resolved["model"]["base_ckpt"] == asked.get("base_ckpt")
+    assert resolved["init"] == asked.get("start_ckpt")
     assert cfg.trainer.max_steps > 0
+    runs.build(cfg.loss)
+
+
+def _parent(cfg: DictConfig, key: str) -> tuple[DictConfig, str]:
+    *parents, leaf = key.split(".")
+    return (OmegaConf.select(cfg, ".".join(parents)) if parents else cfg), leaf
 
 
 @pytest.mark.parametrize("name", ["ccdnet"])

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
 from rich.progress import Progress
 
 from unlossy.data.video_data import VideoData
-from unlossy.errors import UserError
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.baselines import Identity, Tuned
 from unlossy.models.model import EnhancementModel
@@ -60,7 +59,7 @@ def contenders(
 def evaluate_split(
     everyone: Mapping[str, Contender],
     data: VideoData,
-    split: str,
+    split: Literal["test", "val"],
     degradation: str,
     scores: VideoScores,
     device: torch.device,
@@ -81,10 +80,8 @@ def evaluate_split(
         The rows, and the settings that the filters chose on the validation split.
 
     Raises:
-        UserError: no such split, or it has no clips.
+        UserError: the split has no clips.
     """
-    if split not in ("test", "val"):
-        raise UserError(f"split={split} is not scored; use split=test or split=val.")
     loader = data.test_dataloader() if split == "test" else data.val_dataloader()
     models = {name: contender.model.to(device) for name, contender in everyone.items()}
     tuned = {name: model for name, model in models.items() if isinstance(model, Tuned)}

@@ -54,9 +54,13 @@ from lightning.pytorch.callbacks import (  # isort: skip
 from lightning.pytorch.loggers import Logger  # isort: skip
 
 console = Console(stderr=True, soft_wrap=True)
-# Lightning announces devices it does not use and services it could; what matters comes as warnings.
+# Lightning announces devices it does not use and services it could, and doubts that we can resume.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+warnings.filterwarnings(
+    "ignore", r"You're resuming from a checkpoint that ended before", UserWarning
+)
+warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty", UserWarning)
 # A gate that is shut on the first batch leaves the schedule a step ahead of the optimiser: meant.
 warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
 
@@ -94,6 +98,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     resume = checkpoint_to_continue(cfg, config)
     if cfg.init is not None and resume is None:
         start_from(Path(cfg.init), enhancer)
+    _check_optimizers(enhancer)
     data.prepare_data()
     rehearse(model, objective, data.first_batch())
 
@@ -151,6 +156,8 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     config = resolved(cfg)
     check_numbers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
+    if cfg.split not in ("test", "val"):
+        raise UserError(f"split={cfg.split} is not scored; use split=test or split=val.")
     data: VideoData = build(cfg.data)
     filters = {str(key): build(node) for key, node in cfg.get("baselines", {}).items()}
     trained: dict[str, Contender] = {}
@@ -162,6 +169,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
                 f"brings its own settings."
             )
         filters[name] = model
+    path = None
     if cfg.ckpt is not None:
         path = newest_best(Path(cfg.run_root)) if cfg.ckpt == "last" else Path(cfg.ckpt)
         told = checkpoints.describe(path)["training"]
@@ -178,6 +186,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     finally:
         folders.remove_if_empty(run_folder)
     card = folders.run_card(config, choices) | {"data": data.describe(), "filters": chosen}
+    card["checkpoint"] = str(path) if path else None
     card["seconds"] = round(time.monotonic() - started, 1)
     folders.write_json(run_folder / "run.json", card)
     console.print(f"run folder: {run_folder}")
@@ -209,7 +218,7 @@ def build(node: DictConfig, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, TypeError | ValueError | MisconfigurationException):
+        if isinstance(cause, TypeError | ValueError | ImportError | MisconfigurationException):
             raise UserError(f"{node.get('_target_', 'configuration')}: {cause}") from cause
         raise
 
@@ -231,6 +240,13 @@ def check_numbers(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key, default=lowest)
         if not isinstance(value, int) or value < lowest:
             raise UserError(f"{key}={value} does not work; use a whole number from {lowest} on.")
+
+
+def _check_optimizers(enhancer: Enhancer) -> None:
+    try:
+        enhancer.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The optimizer or schedule does not work: {error}.") from error
 
 
 def checkpoint_card(
@@ -273,13 +289,6 @@ def checkpoint_to_continue(cfg: DictConfig, config: Mapping[str, Any]) -> Path |
             f"{resume} belongs to a run with another {different}; pass that run's settings, or "
             f"start from its weights with init={resume}."
         )
-    for schedule in read_weights(resume).get("lr_schedulers", []):
-        planned = schedule.get("total_steps", cfg.trainer.max_steps)  # of a schedule with an end
-        if planned != cfg.trainer.max_steps:
-            raise UserError(
-                f"{resume} follows a learning-rate schedule of {planned} steps; set "
-                f"trainer.max_steps={planned}, or start from its weights with init={resume}."
-            )
     return resume
 
 
