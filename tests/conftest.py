@@ -12,6 +12,9 @@ from PIL import Image
 
 os.environ["WANDB_MODE"] = "offline"  # before anything imports wandb: a test never logs in
 os.environ["WANDB_SILENT"] = "true"
+# A warning of Lightning's reaches the process that collects results as a class to import there.
+from unlossy import _torchvision  # noqa: F401
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores; children inherit the variable
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
