@@ -103,6 +103,16 @@ def test_wandb_mirrors_the_run_offline(run):
     assert list(mirror.rglob("panels/*.png"))
 
 
+def test_a_wandb_server_that_cannot_be_reached_leaves_the_run_offline(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(runs, "wandb_offline", lambda: False)
+    monkeypatch.setattr(runs, "wandb_starts", lambda logger: False)
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        cfg = compose("train", ["logger=wandb", "name=test"])
+    (logger,) = runs._mirror(cfg, tmp_path)
+    assert logger._wandb_init["mode"] == "offline"
+    assert "wandb sync" in capfd.readouterr().err
+
+
 def test_the_checkpoint_is_a_model_in_two_lines(run, footage, tmp_path):
     model = unlossy.load(run / "checkpoints" / "best.ckpt")
     frames = [Image.open(path).quantize(16) for path in sorted(footage.glob("clip0/*.png"))]

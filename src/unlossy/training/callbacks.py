@@ -29,6 +29,14 @@ def wandb_offline() -> bool:
     return not wandb.login(prompt=False, verify=False)
 
 
+def wandb_starts(logger: WandbLogger) -> bool:
+    """Return whether the logger's run could be opened: False where its server cannot be reached."""
+    try:
+        return logger.experiment is not None
+    except wandb.errors.Error:
+        return False
+
+
 def finish_wandb() -> None:
     """End the process's W&B run, if there is one, so that the next run starts its own."""
     if wandb.run is not None:

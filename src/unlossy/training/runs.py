@@ -39,6 +39,7 @@ from unlossy.training.callbacks import (
     finish_wandb,
     log_clip_table,
     wandb_offline,
+    wandb_starts,
 )
 from unlossy.training.enhancer import Enhancer, introduce, rehearse
 from unlossy.training.evaluation import Contender, contenders, evaluate_split
@@ -51,7 +52,7 @@ from lightning.pytorch.callbacks import (  # isort: skip
     EMAWeightAveraging,
     ModelCheckpoint,
 )
-from lightning.pytorch.loggers import Logger  # isort: skip
+from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
 
 console = Console(stderr=True, soft_wrap=True)
 # Lightning announces devices it does not use and services it could, and doubts that we can resume.
@@ -355,21 +356,31 @@ def _trainer(cfg: DictConfig, run_folder: Path, log: StepLog, best: ModelCheckpo
 
 
 def _mirror(cfg: DictConfig, run_folder: Path) -> list[Logger]:
-    """Return the W&B logger, one id per run folder; offline where no key is set."""
+    """Return the W&B logger, one id per run folder; offline without a key or a server."""
     if cfg.logger.mirror is None:
         return []
-    return [
-        build(
-            cfg.logger.mirror,
-            save_dir=str(run_folder),
-            id=run_folder.name.replace("_", "-"),
-            name=f"{cfg.name}/{run_folder.name}",
-            group=cfg.name,
-            resume="allow",
-            # By name: wandb has read its environment by now, where Lightning's offline= writes.
-            mode="offline" if wandb_offline() else None,
+
+    def logger(mode: str | None) -> WandbLogger:
+        # mode, by name: wandb has read its environment by now, where Lightning's offline= writes.
+        return cast(
+            WandbLogger,
+            build(
+                cfg.logger.mirror,
+                save_dir=str(run_folder),
+                id=run_folder.name.replace("_", "-"),
+                name=f"{cfg.name}/{run_folder.name}",
+                group=cfg.name,
+                resume="allow",
+                mode=mode,
+            ),
         )
-    ]
+
+    if wandb_offline():
+        return [logger("offline")]
+    if wandb_starts(online := logger(None)):
+        return [online]
+    console.print("W&B cannot be reached, so this run is kept offline; upload it with wandb sync.")
+    return [logger("offline")]
 
 
 def _fit(trainer: Trainer, enhancer: Enhancer, data: VideoData, resume: Path | None) -> None:
