@@ -34,6 +34,7 @@ def wandb_starts(logger: WandbLogger) -> bool:
     try:
         return logger.experiment is not None
     except wandb.errors.Error:
+        wandb.teardown()  # its service still holds the run's id
         return False
 
 
