@@ -32,6 +32,11 @@ class EnhancementModel(nn.Module):
         interpolates: whether `t_out` may hold times that `t_in` has not.
         teacher_forced: only a likelihood model may read `clean` in `forward`.
         trainable: False for a classical filter, which `eval.py` runs and `train.py` refuses.
+        assembled: made of parts trained before: `train.py` tunes it by `fit` and packs it.
+        window: degraded frames that a long clip is restored in at once, besides the context.
+        budget: degraded pixels that may go through it at once; larger windows are cut and tiled.
+        outputs: keys of `restore_all` that get a row of their own in tables, in this order.
+        pictures: further keys of `restore_all`, which are only looked at.
     """
 
     provides: frozenset[str] = frozenset()
@@ -43,6 +48,11 @@ class EnhancementModel(nn.Module):
     interpolates: bool = False
     teacher_forced: bool = False
     trainable: bool = True
+    assembled: bool = False
+    window: int = 8
+    budget: int = 2**20
+    outputs: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, batch: Sample) -> Restored:
@@ -62,6 +72,16 @@ class EnhancementModel(nn.Module):
         padded = Sample(**{**batch, "degraded": pad_to_multiple(batch["degraded"], self.multiple)})
         estimate: Tensor = self(padded)["estimate"]
         return estimate[..., : height * self.scale, : width * self.scale].clamp(0.0, 1.0)
+
+    def restore_all(
+        self, batch: Sample, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return by name every clip that the model makes, each as `restore` would return it.
+
+        The restored clip alone is named "". A model of several stages lists theirs in `outputs`
+        and `pictures`, and `restore` returns the last of `outputs`.
+        """
+        return {"": self.restore(batch, generator=generator)}
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return optimiser groups that hold every trainable parameter exactly once."""
