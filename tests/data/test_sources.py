@@ -91,6 +91,15 @@ def test_the_film_reads_the_frames_it_names_downscaled():
 EVERY = {"train": 1, "val": 1, "test": 1}
 
 
+def test_a_shot_is_kept_up_to_its_longest():
+    spans = {"train": {"a": [[0, 9]]}, "val": {}, "test": {"a": [[10, 13], [13, 30]]}}
+    source = Shots("clips", spans, {**EVERY, "test": 2}, (8, 8), {"train": 4, "val": 1, "test": 3})
+    assert [clip.frames for clip in source.clips("train")] == [4]
+    assert [clip.frames for clip in source.clips("test")] == [2, 3]
+    with pytest.raises(UserError, match="lack a number of frames for `val`"):
+        Shots("clips", spans, EVERY, (8, 8), {"train": 4, "test": 3})
+
+
 @pytest.mark.parametrize(
     ("spans", "sentence"),
     [

@@ -42,21 +42,26 @@ class Shots(Source):
             asset without its suffix; any name where the asset is a single file.
         every: split -> n; the first frame of each shot is kept.
         size: (width, height) to average down to; None keeps the film's own.
+        longest: split -> most frames to keep of a shot, from its first on; None keeps them all.
 
     Raises:
-        UserError: an empty shot, two shots that overlap, or a split without its `every`.
+        UserError: an empty shot, two shots that overlap, or a split without its `every` or, where
+            some are named, its `longest`.
     """
 
     asset: str
     shots: Mapping[Split, Mapping[str, Sequence[Sequence[int]]]]
     every: Mapping[Split, int]
     size: Sequence[int] | None = None
+    longest: Mapping[Split, int] | None = None
 
     def __post_init__(self) -> None:
         where = f"the lists of source {self.asset}"
         for split in get_args(Split):
             if self.every.get(split, 0) < 1 or split not in self.shots:
                 raise UserError(f"{where} lack `{split}` in `shots`, or an n >= 1 in `every`.")
+            if self.longest is not None and self.longest.get(split, 0) < 1:
+                raise UserError(f"{where} lack a number of frames for `{split}` in `longest`.")
         for film in {film for films in self.shots.values() for film in films}:
             spans = sorted(
                 (start, stop)
@@ -95,7 +100,8 @@ class Shots(Source):
         for split, films in self.shots.items():
             for film, spans in films.items():
                 for start, stop in spans:
-                    frames = range(start, stop, self.every[split])
+                    limit = None if self.longest is None else self.longest[split]
+                    frames = range(start, stop, self.every[split])[:limit]
                     width, height = sizes[film]
                     name = f"{film}/{start:05d}"
                     clip = Clip(name, len(frames), height, width, self.asset)
