@@ -37,7 +37,6 @@ from unlossy.video import Frame, probe, shown_delay, shown_frames
 
 PALETTE = frozenset({"palette", "palette_size"})
 TRAIN = "python train.py model=ccdnet loss=grad_gan"
-LENGTH = 8  # frames per window
 
 
 def enhance(
@@ -142,16 +141,17 @@ def restored_frames(
     first = 0  # of the frames to restore
     more = True
     while more:
-        wanted = first + LENGTH + model.context - len(held)
+        wanted = first + model.window + model.context - len(held)
         fresh = list(islice(frames, wanted))
         more = len(fresh) == wanted
         held += fresh
         stop = len(held) - model.context if more else len(held)
         if first < stop:
             sample = _sample(model, held, source)
-            windows = restored_windows(model, sample, len(held), dtype=dtype)
-            pictures = chain.from_iterable(part for _, part in windows)
-            for frame, rgb in islice(zip(held, pictures, strict=True), first, stop):
+            part = range(first, stop)
+            windows = restored_windows(model, sample, dtype=dtype, part=part)
+            pictures = chain.from_iterable(restored for _, restored in windows)
+            for frame, rgb in zip(held[first:stop], pictures, strict=True):
                 yield frame._replace(rgb=rgb, alpha=_scaled(frame.alpha, model.scale))
         held = held[max(0, stop - model.context) :]
         first = min(stop, model.context)

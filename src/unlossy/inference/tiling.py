@@ -13,8 +13,8 @@ result equals the untiled one where the network sees no further than its `reach`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import isqrt
+from collections.abc import Callable, Iterator
+from math import inf, isqrt
 from typing import NamedTuple
 
 import torch
@@ -24,6 +24,8 @@ from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample
 
 RAMP = 16  # degraded pixels, rounded up to the model's multiple
+
+Restore = Callable[[Sample], dict[str, Tensor]]  # clips (B, T, 3, H, W) in [0, 1] by name
 
 
 class Tile(NamedTuple):
@@ -52,36 +54,63 @@ def restore_tiled(
     Returns:
         (B, T, 3, H, W) in [0, 1], float32.
     """
+    return tiled(lambda part: {"": model.restore(part)}, model, batch, budget, dtype)[""]
+
+
+def tiled(
+    restore: Restore,
+    model: EnhancementModel,
+    batch: Sample,
+    budget: int,
+    dtype: torch.dtype,
+) -> dict[str, Tensor]:
+    """Do what `restore_tiled` does with any method of the model that returns clips by name."""
     batch_size, frames, _, height, width = batch["degraded"].shape
-    if batch_size * frames * height * width <= budget:
-        return _restored(model, batch, dtype)
-    side = isqrt(budget // (batch_size * frames))
-    rows = list(tiles(height, side, model.reach, model.multiple, model.scale))
-    columns = list(tiles(width, side, model.reach, model.multiple, model.scale))
-    result = torch.empty(0)
+    pixels = budget // (batch_size * frames)
+    if height * width <= pixels:
+        return _restored(restore, batch, dtype)
+    rows, columns = (
+        list(tiles(length, isqrt(pixels), model.reach, model.multiple, model.scale))
+        for length in (height, width)
+    )
+    whole: dict[str, Tensor] = {}
     for row in rows:
         for column in columns:
             cut = batch["degraded"][..., row.start : row.stop, column.start : column.stop]
-            part = _restored(model, Sample(**{**batch, "degraded": cut}), dtype)
-            if not result.numel():
-                size = (height * model.scale, width * model.scale)
-                result = part.new_zeros(*part.shape[:3], *size)
-            weight = (row.weight[:, None] * column.weight).to(part)
+            parts = _restored(restore, Sample(**{**batch, "degraded": cut}), dtype)
+            weight = row.weight[:, None] * column.weight
             top, left = row.start * model.scale, column.start * model.scale
-            bottom, right = top + part.shape[-2], left + part.shape[-1]
-            result[..., top:bottom, left:right] += part * weight
-    return result
+            for name, part in parts.items():
+                if name not in whole:
+                    size = (height * model.scale, width * model.scale)
+                    whole[name] = part.new_zeros(*part.shape[:3], *size)
+                bottom, right = top + part.shape[-2], left + part.shape[-1]
+                whole[name][..., top:bottom, left:right] += part * weight.to(part)
+    return whole
+
+
+def overhead(height: int, width: int, pixels: int, reach: int, multiple: int = 1) -> float:
+    """Return how many pixels are computed for each one of the frame, in tiles of `pixels`.
+
+    1 where the frame is no larger than that, infinity where margins leave no room for such tiles.
+    """
+    if height * width <= pixels:
+        return 1.0
+    rows, columns = (
+        [stop - start for start, stop in _spans(length, isqrt(pixels), *_margins(reach, multiple))]
+        for length in (height, width)
+    )
+    if max(rows) * max(columns) > pixels:
+        return inf
+    return sum(rows) * sum(columns) / (height * width)
 
 
 def tiles(length: int, side: int, reach: int, multiple: int = 1, scale: int = 1) -> Iterator[Tile]:
     """Cover `length` pixels with tiles of about `side`; weights, per output pixel, sum to 1."""
-    margin, ramp = (-(-size // multiple) * multiple for size in (reach, RAMP))
-    overlap = 2 * margin + ramp
-    stride = max(side // multiple * multiple - overlap, overlap)
+    margin, ramp = _margins(reach, multiple)
     fade = (torch.arange(ramp * scale) + 0.5) / (ramp * scale)
     edge = torch.cat((torch.zeros(margin * scale), fade))
-    for start in range(0, max(length - overlap, 1), stride):
-        stop = min(start + stride + overlap, length)
+    for start, stop in _spans(length, side // multiple * multiple, margin, ramp):
         weight = torch.ones((stop - start) * scale)
         if start > 0:
             weight[: len(edge)] = edge
@@ -90,10 +119,24 @@ def tiles(length: int, side: int, reach: int, multiple: int = 1, scale: int = 1)
         yield Tile(start, stop, weight)
 
 
-def _restored(model: EnhancementModel, batch: Sample, dtype: torch.dtype) -> Tensor:
+def _margins(reach: int, multiple: int) -> tuple[int, int]:
+    """Return the widths of margin and ramp, rounded up to the multiple."""
+    margin, ramp = (-(-size // multiple) * multiple for size in (reach, RAMP))
+    return margin, ramp
+
+
+def _spans(length: int, side: int, margin: int, ramp: int) -> Iterator[tuple[int, int]]:
+    """Yield where the tiles of one axis start and stop."""
+    overlap = 2 * margin + ramp
+    stride = max(side - overlap, overlap)
+    for start in range(0, max(length - overlap, 1), stride):
+        yield start, min(start + stride + overlap, length)
+
+
+def _restored(restore: Restore, batch: Sample, dtype: torch.dtype) -> dict[str, Tensor]:
     device = batch["degraded"].device.type
     with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-        restored = model.restore(batch).float()
-    if dtype != torch.float32 and not restored.isfinite().all():
-        return _restored(model, batch, torch.float32)
+        restored = {name: clip.float() for name, clip in restore(batch).items()}
+    if dtype != torch.float32 and not all(clip.isfinite().all() for clip in restored.values()):
+        return _restored(restore, batch, torch.float32)
     return restored

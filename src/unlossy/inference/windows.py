@@ -5,50 +5,88 @@
     t_out      ──┴────────┼────────┼────────┴──     only the middle is kept
 
 Frames wait as uint8 on the CPU and become float32 on the model's device, window by window, so
-memory does not grow with the clip.
+memory does not grow with the clip. Where a window does not fit the budget, it is cut into fewer
+frames, into tiles, or both: whichever has the model look at the fewest pixels twice. A recurrent
+model with a long context takes small tiles of many frames, one without context whole frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
+from math import inf
 
 import torch
 from torch import Tensor
 
-from unlossy.inference.tiling import restore_tiled
+from unlossy.inference.tiling import Restore, overhead, tiled
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample, to_float
 
 
-@torch.inference_mode()
 def restored_windows(
     model: EnhancementModel,
     sample: Sample,
-    length: int = 8,
+    length: int | None = None,
     *,
-    budget: int = 2**20,
+    budget: int | None = None,
     dtype: torch.dtype = torch.float32,
+    part: range | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Restore a whole clip window by window.
 
     Args:
         model: in evaluation mode.
         sample: one clip (batch 1), `degraded` uint8 on the CPU; `clean` and `target` are not read.
-        length: degraded frames per window, context apart; fewer where frames are large.
-        budget: degraded pixels to go through the model at once; a larger frame is tiled.
+        length: degraded frames per window, context apart, None for the model's own; fewer where
+            frames are large.
+        budget: degraded pixels to go through the model at once, None for the model's own.
         dtype: precision of autocast.
+        part: degraded frames to restore, the others being their context; None is all.
 
     Yields:
         A slice of t_out, and the restored frames there, uint8 (T, 3, H, W) on the CPU. The slices
-        follow each other and cover t_out.
+        follow each other and cover t_out, or what of it lies in `part`.
     """
+
+    def restore(window: Sample) -> dict[str, Tensor]:
+        return {"": model.restore(window)}
+
+    for where, clips in _windows(restore, model, sample, length, budget, dtype, part):
+        yield where, clips[""]
+
+
+def named_windows(
+    model: EnhancementModel,
+    sample: Sample,
+    length: int | None = None,
+    *,
+    budget: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    """Do what `restored_windows` does with every clip of the model's `restore_all`, by name."""
+    yield from _windows(model.restore_all, model, sample, length, budget, dtype, None)
+
+
+@torch.inference_mode()
+def _windows(
+    restore: Restore,
+    model: EnhancementModel,
+    sample: Sample,
+    length: int | None,
+    budget: int | None,
+    dtype: torch.dtype,
+    part: range | None,
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     t_in, t_out = sample["t_in"][0].contiguous(), sample["t_out"][0].contiguous()
     _, frames, _, height, width = sample["degraded"].shape
-    length = max(1, min(length, budget // (height * width) - 2 * model.context))
+    part = range(frames) if part is None else part
+    budget = model.budget if budget is None else budget
+    longest = min(model.window if length is None else length, len(part))
+    length = _fitting(model, longest, budget, frames, (height, width))
     device = _device(model)
-    for first in range(0, frames, length):
-        stop = min(first + length, frames)
+    for first in range(part.start, part.stop, length):
+        stop = min(first + length, part.stop)
         seen = slice(max(0, first - model.context), min(frames, stop + model.context))
         kept = slice(
             0 if first == 0 else int(torch.searchsorted(t_out, t_in[first])),
@@ -63,9 +101,26 @@ def restored_windows(
             len(t_out) if seen.stop == frames else max(kept.stop, after),
         )
         window = to_float(_cut(sample, seen, asked, device))
-        restored = restore_tiled(model, window, budget, dtype)[0]
-        inner = restored[kept.start - asked.start : kept.stop - asked.start]
-        yield kept, inner.mul(255.0).round_().to(torch.uint8).cpu()
+        inner = slice(kept.start - asked.start, kept.stop - asked.start)
+        clips = tiled(restore, model, window, budget, dtype)
+        yield kept, {name: _bytes(clip[0, inner]) for name, clip in clips.items()}
+
+
+def _fitting(
+    model: EnhancementModel, longest: int, budget: int, frames: int, size: tuple[int, int]
+) -> int:
+    """Return the frames per window with the fewest pixels computed for each frame kept."""
+    costs = {}
+    for length in range(longest, 0, -1):
+        seen = min(frames, length + 2 * model.context)
+        area = overhead(*size, budget // seen, model.reach, model.multiple)
+        costs[length] = seen * area / length
+    best = min(costs, key=costs.__getitem__, default=1)  # of equals the longest
+    return best if costs and costs[best] < inf else 1
+
+
+def _bytes(clip: Tensor) -> Tensor:
+    return clip.mul(255.0).round_().to(torch.uint8).cpu()
 
 
 def _cut(sample: Sample, seen: slice, asked: slice, device: torch.device) -> Sample:
