@@ -2,6 +2,7 @@
 
     probe ── what a file declares              filter_frames ── an FFmpeg filter graph
     shown_frames ── rgb, alpha, time           VideoWriter ── MP4 and WebM, audio copied
+                                               encode, decode ── codecs, in memory
 
 The only package that imports PyAV; GIFs, images and folders of them go through Pillow. Frames are
 uint8 RGB tensors (3, H, W); times are Fractions of a second, because float rates drift.
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from unlossy.errors import UserError
 from unlossy.video import decoding, pictures
+from unlossy.video.coding import Coded, Coding, Decoded, decode, encode, through_yuv420p
 from unlossy.video.filters import filter_frames
 from unlossy.video.frame import Frame, Probe, shown_delay
 from unlossy.video.writing import VideoWriter, copies_audio, replacing
@@ -29,10 +31,15 @@ SUFFIXES = pictures.SUFFIXES + decoding.SUFFIXES
 
 __all__ = [
     "SUFFIXES",
+    "Coded",
+    "Coding",
+    "Decoded",
     "Frame",
     "Probe",
     "VideoWriter",
     "copies_audio",
+    "decode",
+    "encode",
     "filter_frames",
     "iter_frames",
     "probe",
@@ -40,6 +47,7 @@ __all__ = [
     "replacing",
     "shown_delay",
     "shown_frames",
+    "through_yuv420p",
 ]
 
 
