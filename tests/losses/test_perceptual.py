@@ -53,10 +53,12 @@ def test_only_the_prediction_feels_a_gradient_also_beyond_white(alex):
     assert not alex.state_dict()
 
 
-def test_a_rehearsal_without_gradients_passes_what_leaves_the_range(alex):
+def test_a_rehearsal_without_gradients_sees_what_leaves_the_range_as_a_step_does(alex):
+    restored, batch = pair((clip("p0") * 1.5).requires_grad_(), clip("ref"))
     with torch.no_grad():
-        beyond = alex(*pair(clip("p0") * 1.5, clip("ref")))
-    assert beyond == alex(*pair((clip("p0") * 1.5).clamp(max=1), clip("ref")))
+        rehearsed = alex(restored, batch)
+    assert rehearsed == alex(restored, batch)
+    assert rehearsed != alex(*pair((clip("p0") * 1.5).clamp(max=1), clip("ref")))
 
 
 def test_half_precision_and_autocast_are_computed_in_float32(alex):

@@ -56,8 +56,7 @@ class LPIPSTerm(Term):
             chosen = [(first + k * length // self.frames) % length for k in range(self.frames)]
             estimate, clean = estimate[:, chosen], clean[:, chosen]
         with torch.autocast(estimate.device.type, enabled=False):
-            prediction = estimate.flatten(0, 1).float()
-            if not prediction.requires_grad:  # a rehearsal; then LPIPS insists on its range
-                prediction = prediction.clamp(0.0, 1.0)
-            distances: Tensor = self.lpips(prediction, clean.flatten(0, 1).float())
-        return distances.mean()
+            with torch.no_grad():
+                wanted = self.lpips.features(clean.flatten(0, 1).float())
+            found = self.lpips.features(estimate.flatten(0, 1).float())
+            return self.lpips.between(found, wanted).mean()

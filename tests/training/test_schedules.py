@@ -1,0 +1,92 @@
+"""The schedule at the edges of its periods, by hand, and after a resume."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import nn
+
+from unlossy.errors import UserError
+from unlossy.training.runs import build
+from unlossy.training.schedules import CosineRestarts
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def optimizer(*rates: float) -> torch.optim.Optimizer:
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates]
+    return torch.optim.SGD(groups, lr=1.0)
+
+
+def rates(schedule, steps):
+    found = []
+    for _ in range(steps):
+        found.append(schedule.get_last_lr()[0])
+        schedule.optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_the_edges_of_periods_by_hand():
+    schedule = CosineRestarts(optimizer(0.9), [4, 2, 3], [1.0, 0.5, 0.25], eta_min=0.1)
+    found = rates(schedule, 11)
+    assert found[0] == pytest.approx(0.9)
+    assert found[1] == pytest.approx(0.1 + 0.8 * (1 + 0.5**0.5) / 2)
+    assert found[2] == pytest.approx(0.5)
+    assert found[3] == pytest.approx(0.1 + 0.8 * (1 - 0.5**0.5) / 2)
+    assert found[4] == pytest.approx(0.1 + 0.4)  # the restart, at half of what is above eta_min
+    assert found[5] == pytest.approx(0.1 + 0.2)
+    assert found[6] == pytest.approx(0.1 + 0.2)
+    assert found[7] == pytest.approx(0.1 + 0.2 * 0.75)
+    assert found[9:] == pytest.approx([0.1, 0.1])
+
+
+def test_one_period_is_torchs_cosine():
+    ours, theirs = (
+        CosineRestarts(optimizer(0.3), [20], eta_min=0.01),
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer(0.3), 20, 0.01),
+    )
+    assert rates(ours, 20) == pytest.approx(rates(theirs, 20))
+
+
+def test_every_group_keeps_its_share_and_a_resume_goes_on():
+    first = CosineRestarts(optimizer(0.8, 0.1), [3, 5])
+    for _ in range(4):
+        first.optimizer.step()
+        first.step()
+    assert first.get_last_lr()[0] == pytest.approx(8 * first.get_last_lr()[1])
+    resumed = CosineRestarts(optimizer(0.8, 0.1), [3, 5])
+    resumed.optimizer.load_state_dict(first.optimizer.state_dict())
+    resumed.load_state_dict(first.state_dict())
+    assert rates(resumed, 4) == rates(first, 4)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"periods": []},
+        {"periods": [10, 0]},
+        {"periods": [2.5]},
+        {"periods": [10, 10], "weights": [1.0]},
+        {"periods": [10], "weights": [-1.0]},
+        {"periods": [10], "eta_min": -1e-7},
+    ],
+)
+def test_what_is_no_schedule_is_refused(wrong):
+    with pytest.raises(UserError, match="whole numbers of steps from 1 on, as many weights"):
+        CosineRestarts(optimizer(0.1), **wrong)
+
+
+def test_as_configured_with_the_papers_adam():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(
+            "train", ["schedule=cosine_restarts", "optimizer=adam_astf", "trainer.max_steps=7"]
+        )
+    adam = build(cfg.optimizer)([{"params": [nn.Parameter(torch.zeros(1))], "lr": 2e-4}])
+    assert adam.defaults["betas"] == (0.9, 0.99)
+    assert (adam.defaults["eps"], adam.defaults["weight_decay"]) == (1e-10, 0)
+    schedule = build(cfg.schedule)(adam)
+    found = rates(schedule, 8)
+    assert (found[0], found[7]) == (pytest.approx(2e-4), pytest.approx(1e-7))
+    assert cfg.optimizer.lr == 2e-4
