@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.ccdnet import CCDNet
 from unlossy.networks.patchgan import PatchGAN
 
@@ -48,10 +49,22 @@ def patchgan(file: Tensors) -> Pairs:
     return {"logits": (network(file["input"]), file["logits"])}
 
 
+def basicvsr(file: Tensors) -> Pairs:
+    """`net.*`, `frames` (B, T, 3, h, w), `upsampled_x4`, and where T > 1 `flow_0_to_1`."""
+    model = BasicVSR.from_official(within(file, "net.")).eval()
+    frames = file["frames"]
+    pairs = {"upsampled_x4": (model({"degraded": frames})["estimate"], file["upsampled_x4"])}
+    if "flow_0_to_1" in file:
+        flow = model.spynet(frames[:, 0], frames[:, 1])
+        pairs["flow_0_to_1"] = (flow, file["flow_0_to_1"])
+    return pairs
+
+
 # The keys that only files of this kind have -> how to run it.
 KINDS: tuple[tuple[frozenset[str], Callable[[Tensors], Pairs]], ...] = (
     (frozenset({"base.inconv.0.weight", "gif", "init"}), ccdnet),
     (frozenset({"net.0.weight", "input", "logits"}), patchgan),
+    (frozenset({"net.fusion.weight", "frames", "upsampled_x4"}), basicvsr),
 )
 
 

@@ -7,12 +7,13 @@ import torch
 from check import main, within
 from safetensors.torch import load_file, save_file
 
+from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.ccdnet import CCDNet
 
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("name", ["ccdnet", "patchgan"])
+@pytest.mark.parametrize("name", ["ccdnet", "patchgan", "basicvsr"])
 def test_our_networks_give_the_authors_results(name, capsys):
     assert main([str(HERE / f"{name}.safetensors")]) == 0
     assert "FAILED" not in capsys.readouterr().out
@@ -51,6 +52,23 @@ def test_sizes_come_from_the_shapes(tmp_path, steps, channels, colors):
     file = {f"iter{k}" if k else "init": outputs[:, k, 0] * 2 - 1 for k in range(steps)}
     file = {key: value.contiguous() for key, value in file.items()}
     save_file({**file, **model.state_dict(), "gif": gif, "palette": palette}, tmp_path / "own")
+    assert main([str(tmp_path / "own")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("channels", "blocks", "shape"), [(5, 3, (2, 2, 3, 17, 20)), (12, 1, (1, 1, 3, 9, 30))]
+)
+def test_sizes_of_a_basicvsr_come_from_the_shapes(tmp_path, channels, blocks, shape):
+    """Made with our own network: proves that sizes are found, not that they are right."""
+    model, frames = BasicVSR(channels, blocks, scale=4).eval(), torch.rand(shape)
+    for weight in model.parameters():
+        weight.data += 0.02 * torch.randn_like(weight)
+    with torch.no_grad():
+        file = {"frames": frames, "upsampled_x4": model({"degraded": frames})["estimate"]}
+        if shape[1] > 1:
+            file["flow_0_to_1"] = model.spynet(frames[:, 0], frames[:, 1])
+    file |= {f"net.{key}": value.contiguous() for key, value in model.state_dict().items()}
+    save_file(file, tmp_path / "own")
     assert main([str(tmp_path / "own")]) == 0
 
 
