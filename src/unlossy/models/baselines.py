@@ -3,7 +3,7 @@
     Identity        the degraded clip as it is
     Gaussian        every pixel averaged with its neighbours
     Undither        the same, the less the better the palette could have shown the average
-    FFmpegFilter    FFmpeg's nlmeans, bilateral, deband, gradfun
+    FFmpegFilter    FFmpeg's nlmeans, bilateral, deband, gradfun, deblock, atadenoise
 
 None of them learns, but a filter of fixed strength would be a straw man: each comes with a short
 list of settings, and `fit` takes the one with the highest mean PSNR on the validation clips.
@@ -78,15 +78,20 @@ class Tuned(EnhancementModel, Generic[Setting]):
     def fit(self, batches: Iterable[Sample]) -> None:
         """Choose the setting with the highest PSNR, one frame of every clip, mean over clips.
 
-        The middle frame of a clip stands for it; where the medium kept it exactly, it says nothing.
+        The middle frame of a clip stands for it, restored with the neighbours that the filter looks
+        at; where the medium kept it exactly, it says nothing.
         """
         gains: list[list[float]] = []
         for batch in batches:
-            frame = to_float(_middle_frame(batch))
-            if torch.equal(frame["degraded"], frame["clean"]):
+            middle = batch["degraded"].shape[1] // 2
+            first = max(0, middle - self.context)
+            near = to_float(_frames(batch, slice(first, middle + self.context + 1)))
+            t = middle - first
+            clean = near["clean"][:, t]
+            if torch.equal(near["degraded"][:, t], clean):
                 continue
-            filtered = [self.smooth(frame, setting) for setting in self.settings]
-            gains.append([_psnr(estimate, frame["clean"]) for estimate in filtered])
+            filtered = [self.smooth(near, setting)[:, t] for setting in self.settings]
+            gains.append([_psnr(estimate, clean) for estimate in filtered])
         if gains:
             self.choice.fill_(int(torch.tensor(gains).mean(0).argmax()))
 
@@ -144,13 +149,17 @@ class FFmpegFilter(Tuned[str]):
 
     Args:
         settings: filter graphs in FFmpeg's syntax, from weak to strong.
+        context: frames before and after one that the filter looks at to restore it.
 
     Raises:
-        UserError: FFmpeg refuses one of them.
+        UserError: FFmpeg refuses one of them, or the context is negative.
     """
 
-    def __init__(self, settings: Sequence[str]) -> None:
+    def __init__(self, settings: Sequence[str], context: int = 0) -> None:
         super().__init__(settings)
+        if context < 0:
+            raise UserError(f"FFmpegFilter got context={context}; give 0 or a number of frames.")
+        self.context = context
         for graph in settings:
             filter_frames(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), graph)
 
@@ -208,16 +217,15 @@ def _likeness(palette: Tensor) -> Tensor:
     return torch.where(radius > 0, 1 + (least + products) / radius.clamp(min=0.25), 1.0)
 
 
-def _middle_frame(batch: Sample) -> Sample:
-    """Return the sample of the middle degraded frame of every clip and its clean frame."""
-    t = batch["degraded"].shape[1] // 2
+def _frames(batch: Sample, seen: slice) -> Sample:
+    """Return the sample of some of its frames; a filter has one clean frame per degraded one."""
     return Sample(
         name=batch["name"],
-        degraded=batch["degraded"][:, t, None],
-        clean=batch["clean"][:, t, None],
-        t_in=batch["t_in"][:, t, None],
-        t_out=batch["t_out"][:, t, None],
-        side={key: value[:, t, None] for key, value in batch["side"].items()},
+        degraded=batch["degraded"][:, seen],
+        clean=batch["clean"][:, seen],
+        t_in=batch["t_in"][:, seen],
+        t_out=batch["t_out"][:, seen],
+        side={key: value[:, seen] for key, value in batch["side"].items()},
         target={},
         bits=batch["bits"],
     )
