@@ -11,7 +11,7 @@ from unlossy import cli
 from unlossy.errors import UserError
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Degraded, Sample, check, pristine
-from unlossy.training import runs
+from unlossy.training.configs import build, resolved
 from unlossy.training.enhancer import introduce, match
 
 SMALL = {"ccdnet": ["model.channels=4"]}  # keeps a step in milliseconds; nothing else changes
@@ -52,7 +52,7 @@ def as_sample(clip: Degraded) -> Sample:
 
 
 def degraded(cfg: DictConfig) -> Sample:
-    clip = runs.build(cfg.degradation)(
+    clip = build(cfg.degradation)(
         pristine("drift", moving_picture()), torch.Generator().manual_seed(1)
     )
     return as_sample(clip)
@@ -66,15 +66,15 @@ def test_a_degradation_yields_a_valid_sample_and_is_deterministic(name):
     assert torch.equal(first["degraded"], second["degraded"])
     assert torch.equal(first["bits"], second["bits"])
     assert first["bits"].item() > 0
-    assert set(first["side"]) >= runs.build(cfg.degradation).keeps
+    assert set(first["side"]) >= build(cfg.degradation).keeps
 
 
 @pytest.mark.parametrize("degradation", DEGRADATIONS)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_takes_a_step_or_says_why_not(name, degradation):
     cfg = composed(f"model={name}", f"degradation={degradation}", *SMALL.get(name, []))
-    model: EnhancementModel = runs.build(cfg.model)
-    if refusal := refused(match, model, runs.build(cfg.degradation)):
+    model: EnhancementModel = build(cfg.model)
+    if refusal := refused(match, model, build(cfg.degradation)):
         assert "degradation" in refusal
         return
     batch = degraded(cfg)
@@ -84,7 +84,7 @@ def test_a_model_takes_a_step_or_says_why_not(name, degradation):
     assert restored.max() <= 1
     if not model.trainable:
         with pytest.raises(UserError, match="nothing to train"):
-            introduce(model, runs.build(cfg.loss))
+            introduce(model, build(cfg.loss))
         return
     take_steps(cfg, model, batch)
 
@@ -93,8 +93,8 @@ def test_a_model_takes_a_step_or_says_why_not(name, degradation):
 def test_a_loss_trains_a_model_that_provides_for_it(loss):
     for name in MODELS:
         cfg = composed(f"model={name}", f"loss={loss}", *SMALL.get(name, []))
-        model = runs.build(cfg.model)
-        if refusal := refused(introduce, model, runs.build(cfg.loss)):
+        model = build(cfg.model)
+        if refusal := refused(introduce, model, build(cfg.loss)):
             assert "nothing to train" in refusal or "does not provide" in refusal
             continue
         take_steps(cfg, model, degraded(cfg))
@@ -113,10 +113,10 @@ def refused(call, *arguments) -> str:
 
 def take_steps(cfg: DictConfig, model: EnhancementModel, batch: Sample) -> None:
     """Three steps: with the last convolution at zero, the first moves that convolution alone."""
-    objective = runs.build(cfg.loss)
+    objective = build(cfg.loss)
     introduce(model, objective)
     model.train()
-    optimizer = runs.build(cfg.optimizer)(model.param_groups(1e-3))
+    optimizer = build(cfg.optimizer)(model.param_groups(1e-3))
     players = {name: player.make_optimizer() for name, player in objective.players().items()}
     trained = {k: v for k, v in model.named_parameters() if v.requires_grad}
     trained |= {f"player.{k}": v for k, v in objective.named_parameters() if v.requires_grad}
@@ -142,7 +142,7 @@ def take_steps(cfg: DictConfig, model: EnhancementModel, batch: Sample) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_reads_clean_only_if_it_is_teacher_forced(name):
     cfg = composed(f"model={name}", *SMALL.get(name, []))
-    model = runs.build(cfg.model).eval()
+    model = build(cfg.model).eval()
     for parameter in model.parameters():  # a network that starts as the identity reads nothing
         torch.nn.init.normal_(parameter, std=0.1)
     batch = degraded(cfg)
@@ -155,7 +155,7 @@ def test_a_model_reads_clean_only_if_it_is_teacher_forced(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_trainable_parameter_is_in_exactly_one_group(name):
-    model = runs.build(composed(f"model={name}", *SMALL.get(name, [])).model)
+    model = build(composed(f"model={name}", *SMALL.get(name, [])).model)
     grouped = [id(p) for group in model.param_groups(1e-3) for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
@@ -177,13 +177,13 @@ def test_an_experiment_composes_and_asks_for_what_it_lacks(name):
     assert ("start_ckpt" in asked) == ("stage_b" in name or "moments" in name)
     if asked:
         with pytest.raises(UserError, match="lacks a value"):
-            runs.resolved(config())
+            resolved(config())
     cfg = config(*(f"{key}={value}" for key, value in asked.items()))
-    resolved = runs.resolved(cfg)
-    assert resolved["model"]["base_ckpt"] == asked.get("base_ckpt")
-    assert resolved["init"] == asked.get("start_ckpt")
+    plain = resolved(cfg)
+    assert plain["model"]["base_ckpt"] == asked.get("base_ckpt")
+    assert plain["init"] == asked.get("start_ckpt")
     assert cfg.trainer.max_steps > 0
-    runs.build(cfg.loss)
+    build(cfg.loss)
 
 
 def _parent(cfg: DictConfig, key: str) -> tuple[DictConfig, str]:
@@ -195,7 +195,7 @@ def _parent(cfg: DictConfig, key: str) -> tuple[DictConfig, str]:
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (33, 17)])
 def test_odd_and_tiny_frames_are_restored_at_their_size(name, size):
     cfg = composed(f"model={name}", *SMALL.get(name, []))
-    clip = runs.build(cfg.degradation)(
+    clip = build(cfg.degradation)(
         pristine("tiny", moving_picture(1, *size)), torch.Generator().manual_seed(1)
     )
-    assert runs.build(cfg.model).eval().restore(as_sample(clip)).shape[-2:] == size
+    assert build(cfg.model).eval().restore(as_sample(clip)).shape[-2:] == size

@@ -3,7 +3,8 @@
     {"unlossy": {"format": 1, "version": "0.1.0",
                  "model": {"_target_": "unlossy.models.ccdnet.CCDNet", "steps": 2, ...},
                  "training": {"model": "ccdnet", "loss": "grad_gan", "degradation": {...},
-                              "source": "photos", "needs": [...], "scale": 1, "seed": 0}},
+                              "source": "photos", "needs": [...], "scale": 1, "seed": 0,
+                              "after": None}},
      "state_dict": {"model.base.inconv.0.weight": ..., ...},
      ...}                                      what else the trainer needs to resume; ignored here
 
@@ -15,11 +16,14 @@ graph out of its settings, and such a graph may write files.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence, Set
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from unlossy import __version__
@@ -48,7 +52,9 @@ def card(model: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any
     Args:
         model: the resolved configuration of the model, `_target_` and constructor arguments.
         training: the names chosen for model, loss and source, the configuration of the
-            degradation, the model's needs and scale, the seed; `describe` wants all seven.
+            degradation, the model's needs and scale, the seed; `describe` wants all seven. Also
+            `after`, the `fingerprint` of the stage whose output the model restores; without it, or
+            with None, it restores what the medium kept.
     """
     return {
         "format": FORMAT,
@@ -74,6 +80,24 @@ def describe(path: str | Path) -> dict[str, Any]:
             code.
     """
     return _card_of(_read(path), path)
+
+
+def fingerprint(path: str | Path) -> str:
+    """Return the SHA-256, in hexadecimal, of the model in a checkpoint: configuration and weights.
+
+    Optimisers, callbacks and paths do not count: a run repeated elsewhere has the same fingerprint.
+
+    Raises:
+        UserError: as for `describe`.
+    """
+    content = _read(path)
+    config = _with_embedded_weights(_card_of(content, path)["model"])
+    found = hashlib.sha256(json.dumps(config, sort_keys=True, default=repr).encode())
+    for key, value in sorted(content["state_dict"].items()):
+        if key.startswith(PREFIX) and isinstance(value, Tensor):
+            found.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load(path: str | Path) -> EnhancementModel:
@@ -176,10 +200,15 @@ def _value(value: Any) -> Any:
 
 def _with_embedded_weights(config: Mapping[str, Any]) -> dict[str, Any]:
     """Let no argument named `*_ckpt` ask for its file: the weights are in this very checkpoint."""
-    return {
-        key: EMBEDDED if str(key).endswith("_ckpt") and value is not None else value
-        for key, value in config.items()
-    }
+
+    def embedded(key: object, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _with_embedded_weights(value)
+        if isinstance(value, list | tuple):
+            return [embedded(None, item) for item in value]
+        return EMBEDDED if str(key).endswith("_ckpt") and value is not None else value
+
+    return {key: embedded(key, value) for key, value in config.items()}
 
 
 def _read(path: str | Path) -> dict[str, Any]:

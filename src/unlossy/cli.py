@@ -10,9 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from unlossy.errors import UserError
+
+if TYPE_CHECKING:  # not needed by every verb
+    from omegaconf import DictConfig
 
 PACKAGE = Path(__file__).parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if p.is_dir())
@@ -33,24 +36,33 @@ def refusing() -> Iterator[None]:
 
 def train() -> None:
     """Train one configuration: `train.py model=ccdnet loss=grad_gan`."""
-    _hydra("train", lambda runs: runs.train)
+
+    def start(cfg: DictConfig, hydra: DictConfig) -> None:
+        from unlossy.training import stages
+
+        stages.train(cfg, hydra.runtime.choices, hydra.overrides.task)
+
+    _hydra("train", start)
 
 
 def evaluate() -> None:
     """Score a checkpoint or a baseline: `eval.py ckpt=PATH`."""
-    _hydra("eval", lambda runs: runs.evaluate)
+
+    def start(cfg: DictConfig, hydra: DictConfig) -> None:
+        from unlossy.training import runs
+
+        runs.evaluate(cfg, hydra.runtime.choices)
+
+    _hydra("eval", start)
 
 
-def _hydra(config_name: str, choose: Callable[[Any], Callable[..., Path]]) -> None:
+def _hydra(config_name: str, start: Callable[[DictConfig, DictConfig], None]) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
 
     def task(cfg: DictConfig) -> None:
         with refusing():
-            from unlossy.training import runs
-
-            choose(runs)(cfg, HydraConfig.get().runtime.choices)
+            start(cfg, cast("DictConfig", HydraConfig.get()))
 
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
 

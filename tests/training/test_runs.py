@@ -15,7 +15,7 @@ import unlossy
 from unlossy import cli
 from unlossy.errors import UserError
 from unlossy.report.page import write_report
-from unlossy.training import runs
+from unlossy.training import runs, trainers
 
 SMALL = [
     "trainer=tiny", "trainer.accelerator=cpu", "trainer.enable_progress_bar=no",
@@ -104,11 +104,11 @@ def test_wandb_mirrors_the_run_offline(run):
 
 
 def test_a_wandb_server_that_cannot_be_reached_leaves_the_run_offline(monkeypatch, tmp_path, capfd):
-    monkeypatch.setattr(runs, "wandb_offline", lambda: False)
-    monkeypatch.setattr(runs, "wandb_starts", lambda logger: False)
+    monkeypatch.setattr(trainers, "wandb_offline", lambda: False)
+    monkeypatch.setattr(trainers, "wandb_starts", lambda logger: False)
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         cfg = compose("train", ["logger=wandb", "name=test"])
-    (logger,) = runs._mirror(cfg, tmp_path)
+    (logger,) = trainers._mirror(cfg, tmp_path)
     assert logger._wandb_init["mode"] == "offline"
     assert "wandb sync" in capfd.readouterr().err
 

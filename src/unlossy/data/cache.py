@@ -105,6 +105,8 @@ class Cache:
             self.source.read(clip, 0, 1)  # decode here, with a bar, rather than in a worker
         largest = sum(3 * clip.frames * clip.height * clip.width for clip in missing)
         check_room(largest, f"{len(missing)} degraded clips (at most)")
+        if getattr(self.degradation, "in_process", False):
+            workers = 0
         jobs: DataLoader[str] = DataLoader(
             _Jobs(self, missing),
             batch_size=None,
@@ -134,7 +136,7 @@ class Cache:
         key = digest(
             self.degradation,
             versions("av", "numpy", "pillow", "torch"),
-            _code_of(self.degradation),
+            code_of(self.degradation),
         )
         return assets.cache_root() / "degraded" / key
 
@@ -145,9 +147,8 @@ class Cache:
             UserError: as `fill`.
         """
         clean = self.source.read(clip, 0, clip.frames)
-        name = f"{clip.name} {digest(self.degradation)} {_SEED}"
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
-        degraded = self.degradation(pristine(clip.name, clean), torch.Generator().manual_seed(seed))
+        draws = draws_of(clip.name, self.degradation)
+        degraded = self.degradation(pristine(clip.name, clean), draws)
         path = self.path(clip)
         part = path.with_suffix(".part")
         with assets.writable(self._folder):
@@ -156,6 +157,12 @@ class Cache:
                 part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
+
+
+def draws_of(name: str, degradation: Degradation) -> torch.Generator:
+    """Return the generator that a degradation draws from for the clip of that name."""
+    seed = hashlib.sha256(f"{name} {digest(degradation)} {_SEED}".encode()).digest()[:7]
+    return torch.Generator().manual_seed(int.from_bytes(seed, "big"))
 
 
 class _Jobs(Dataset[str]):
@@ -200,7 +207,7 @@ def _load(path: Path) -> Kept:
     )
 
 
-def _code_of(degradation: Degradation) -> str:
+def code_of(degradation: Degradation) -> str:
     """Digest what computes entries: containers, and the class's file, or folder if it is ours."""
     sources = [Path(video.__file__).parent, Path(gif_file.__file__)]
     try:

@@ -23,18 +23,25 @@ MARGIN = 8
 TEXT = 15  # pixels
 
 
-def strip(frames: Mapping[str, Tensor], clean: Tensor, path: Path) -> None:
+def strip(
+    frames: Mapping[str, Tensor],
+    clean: Tensor,
+    path: Path,
+    pictures: Mapping[str, Tensor] | None = None,
+) -> None:
     """Draw labelled frames beside the clean one, each over its difference from it, as a PNG.
 
     Args:
         frames: label -> uint8 (3, H, W), drawn from left to right.
         clean: uint8 (3, H, W).
         path: where the PNG goes; its folder must exist.
+        pictures: label -> the same, drawn without PSNR and difference: no restorations, but what
+            one was made with, such as a mask.
 
     Raises:
         ValueError: a frame is not uint8 or not of the clean frame's shape.
     """
-    for label, frame in frames.items():
+    for label, frame in {**frames, **(pictures or {})}.items():
         if frame.shape != clean.shape or frame.dtype != torch.uint8:
             raise ValueError(
                 f"frame {label!r} is {frame.dtype} {tuple(frame.shape)}; "
@@ -43,11 +50,12 @@ def strip(frames: Mapping[str, Tensor], clean: Tensor, path: Path) -> None:
     height, width = clean.shape[-2:]
     factor = max(1, WIDTH // width)
     step, line = width * factor + MARGIN, height * factor
-    size = ((len(frames) + 1) * step + MARGIN, 2 * (line + TEXT) + 5 * MARGIN)
+    drawn = {**frames, **(pictures or {}), "clean": clean}
+    size = (len(drawn) * step + MARGIN, 2 * (line + TEXT) + 5 * MARGIN)
     sheet = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
     top, middle = TEXT + 2 * MARGIN, line + TEXT + 3 * MARGIN
-    for place, (label, frame) in enumerate({**frames, "clean": clean}.items()):
+    for place, (label, frame) in enumerate(drawn.items()):
         left = MARGIN + place * step
         sheet.paste(_picture(frame, factor), (left, top))
         if label not in frames:

@@ -28,10 +28,13 @@ from unlossy.losses.objective import Objective
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Degradation, Restored, Sample, check
-from unlossy.training.scoring import score_clip
+from unlossy.training.scoring import outputs_of, score_clip
 
 from lightning import LightningModule  # isort: skip  (after the torchvision remedy)
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure  # isort: skip
+
+
+VALIDATED = ("psnr", "ssim", "lpips_alex")  # columns that a validation logs under `val/`
 
 
 class Enhancer(LightningModule):
@@ -63,7 +66,8 @@ class Enhancer(LightningModule):
         super().__init__()
         self.model = model
         self.objective = objective
-        self.scores = (scores,)  # in a tuple: its LPIPS trunk is no part of this module's state
+        # In a tuple: its LPIPS trunk is no part of this module's state.
+        self.scores = (scores.without_flicker(),)
         self.card = dict(card)
         self.seed = seed
         self.rows: list[dict[str, Any]] = []
@@ -148,17 +152,20 @@ class Enhancer(LightningModule):
 
     def validation_step(self, sample: Sample, batch_idx: int) -> dict[str, Tensor]:
         """Score one whole clip; the first restored frame, uint8 (3, H, W), is for pictures."""
+        main = outputs_of(self.model)[-1]
         seen: list[Tensor] = []
 
-        def look(restored: Tensor, clean: Tensor) -> None:
-            seen.append(restored[0])
+        def look(where: slice, made: Mapping[str, Tensor]) -> None:
+            seen.append(made[main][0])
 
-        self.rows.append(score_clip(self.model, sample, self.scores[0], look, self.device))
+        scores = self.scores[0]
+        truth = scores.reference(sample["clean"][0], sample["degraded"][0], self.device)
+        self.rows.append(score_clip(self.model, sample, truth, scores, look)[main])
         return {"first_frame": seen[0]}
 
     def on_validation_epoch_end(self) -> None:
         """Log the unweighted mean over clips of every metric."""
-        for name in ("psnr", "ssim", "lpips_alex"):
+        for name in VALIDATED:
             values = [row[name] for row in self.rows if not math.isnan(row[name])]
             if name == "psnr" and not values:  # every GIF is exact: best is what leaves it so
                 values = [row["psnr_all"] for row in self.rows]
@@ -185,10 +192,10 @@ def introduce(model: EnhancementModel, objective: Objective) -> None:
     """Refuse a pair that cannot be trained together.
 
     Raises:
-        UserError: the model has no trainable parameter, or lacks what a loss term reads.
+        UserError: the model has nothing to train, or lacks what a loss term reads.
     """
     name = type(model).__name__
-    if not model.trainable:
+    if model.assembled or not model.trainable:
         raise UserError(
             f"Model {name} has nothing to train; run it with eval.py, or choose another model."
         )

@@ -1,6 +1,6 @@
 """Models, the input and the classical filters on one split: rows, sets, strips, summary, table.
 
-rows.csv       one row per (model, clip)
+rows.csv       one row per (model, clip), or per (model:output, clip)
 summary.json   per model: means over all clips, distances between sets, the same per source
 panels/test/   strips of some clips
 """
@@ -8,6 +8,7 @@ panels/test/   strips of some clips
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +18,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from unlossy.data.video_data import VideoData
+from unlossy.errors import UserError
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.baselines import Identity, Tuned
 from unlossy.models.model import EnhancementModel
 from unlossy.report.table import print_table, summarise
+from unlossy.sample import Degradation
 from unlossy.training import folder as folders
 from unlossy.training.enhancer import match
-from unlossy.training.scoring import Row, Strips, score
+from unlossy.training.scoring import Row, Strips, label, outputs_of, score
 
 STRIPS = 8  # clips of a split that are drawn
 
@@ -35,6 +38,18 @@ class Contender:
     model: EnhancementModel
     loss: str
     seed: int
+
+
+def suitable(
+    filters: Mapping[str, EnhancementModel], degradation: Degradation
+) -> dict[str, EnhancementModel]:
+    """Return the filters that fit the medium."""
+    kept = {}
+    for name, model in filters.items():
+        with suppress(UserError):
+            match(model, degradation)
+            kept[name] = model
+    return kept
 
 
 def contenders(
@@ -89,13 +104,22 @@ def evaluate_split(
         for model in tuned.values():
             model.fit(data.val_dataloader())
     sets = scores.start_set(device)
-    shown = ["input", *(name for name, one in everyone.items() if one.loss)]
-    strips = Strips(run_folder / "panels" / "test", shown, every=max(1, len(loader) // STRIPS))
+    learnt = {name: one.model for name, one in everyone.items() if one.loss}
+    strips = Strips(
+        run_folder / "panels" / "test",
+        [
+            "input",
+            *(label(n, output) for n, model in learnt.items() for output in outputs_of(model)),
+        ],
+        [label(name, picture) for name, model in learnt.items() for picture in model.pictures],
+        every=max(1, len(loader) // STRIPS),
+    )
     rows: list[Row] = []
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("scoring", total=len(loader) * len(models))
-        for row in score(models, loader, scores, sets, strips, device):
-            contender = everyone[row["model"]]
+        total = len(loader) * sum(len(outputs_of(model)) for model in models.values())
+        task = progress.add_task("scoring", total=total)
+        for name, row in score(models, loader, scores, sets, strips, device):
+            contender = everyone[name]
             row |= {"loss": contender.loss, "seed": contender.seed, "degradation": degradation}
             row["source"] = data.source_of(row["clip"])
             rows.append(row)

@@ -29,8 +29,13 @@ from unlossy.errors import UserError
 COLUMNS = (
     "model", "loss", "degradation", "source", "clip", "frames", "psnr", "psnr_all", "ssim",
     "ssim_uniform7", "lpips_alex", "bits", "bpp", "seconds_per_frame", "exact", "seed",
+    "warp_error", "warp_floor", "tof", "tlp", "mabd", "flicker_flat", "flicker_textured",
+    "psnr_std",
 )  # fmt: skip
-LIBRARIES = ("torch", "lightning", "torchmetrics", "hydra-core", "lpips", "kornia", "av", "pillow")
+LIBRARIES = (
+    *("torch", "lightning", "torchmetrics", "hydra-core", "lpips", "kornia", "av", "pillow"),
+    "opencv-python-headless",
+)
 # Where a run lies, what it goes on from, who watches it, how it is fed: none changes the result.
 WITHOUT_EFFECT = ("ckpt", "logger", "run_root", "name", "data.workers")
 # How long it runs and what is scored afterwards: does not change what was trained so far.
@@ -105,19 +110,23 @@ def make(root: Path, name: str, digest: str) -> Path:
     raise UserError(f"A hundred runs named {name} were started this second; try again.")
 
 
-def find_last(root: Path, name: str, digest: str) -> Path:
-    """Return `last.ckpt` of the newest run with this name and configuration.
+def find_last(root: Path, name: str, digest: str, holding: str = "checkpoints/last.ckpt") -> Path:
+    """Return what the newest run with this name and configuration holds at that place.
 
     Raises:
         UserError: there is none; the newest run of another configuration is named.
     """
-    runs = sorted((root / name).glob("*/checkpoints/last.ckpt"), key=lambda p: p.parts[-3])
-    if same := [path for path in runs if path.parts[-3].split("_")[-1].split("-")[0] == digest]:
-        return same[-1]
-    other = f" The newest with other settings is {runs[-1]}; pass it as ckpt=PATH." if runs else ""
+    runs = sorted(path for path in (root / name).glob("*") if (path / holding).exists())
+    if same := [run for run in runs if run.name.split("_")[-1].split("-")[0] == digest]:
+        return same[-1] / holding
+    other = ""
+    if runs:
+        newest = runs[-1] / holding
+        pass_what = "it as ckpt=PATH" if newest.is_file() else "its settings"
+        other = f" The newest with other settings is {newest}; pass {pass_what}."
     raise UserError(
-        f"ckpt=last: no run under {root / name} has this configuration and a checkpoint; start one "
-        f"by leaving ckpt out.{other}"
+        f"ckpt=last: no run under {root / name} has this configuration and got as far as "
+        f"{holding}; start one by leaving ckpt out.{other}"
     )
 
 

@@ -1,4 +1,8 @@
-"""One clip, one model, one row: the measurement that validation, `train.py` and `eval.py` share."""
+"""One clip, one model: the measurement that validation, `train.py` and `eval.py` share.
+
+A model of several outputs gets a row for each, named `model:output` (`astf:s`, `astf:e1`, ...), any
+other one row of its own name.
+"""
 
 from __future__ import annotations
 
@@ -12,60 +16,74 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlossy.inference.windows import restored_windows
+from unlossy.inference.windows import named_windows
 from unlossy.metrics.fid import SetScores
+from unlossy.metrics.reference import Reference
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.report.pictures import strip
 from unlossy.sample import Sample
 
 Row = dict[str, Any]
+Look = Callable[[slice, Mapping[str, Tensor]], None]
+
+
+def outputs_of(model: EnhancementModel) -> tuple[str, ...]:
+    """Return the names of the clips that are scored: "" alone for a model of one."""
+    return model.outputs or ("",)
+
+
+def label(name: str, output: str) -> str:
+    """Return what an output, or a picture, of the model `name` is called in tables."""
+    return f"{name}:{output}" if output else name
 
 
 def score_clip(
     model: EnhancementModel,
     sample: Sample,
+    truth: Reference,
     scores: VideoScores,
-    look: Callable[[Tensor, Tensor], None],
-    device: torch.device,
-) -> Row:
-    """Restore one whole clip (batch 1, frames waiting as uint8) and return its row of metrics.
+    look: Look,
+) -> dict[str, Row]:
+    """Restore one whole clip (batch 1, frames waiting as uint8) and return its rows of metrics.
 
     Args:
         model: in any mode, on any device; left as it was.
         sample: with its clean frames.
+        truth: `scores.reference` of those.
         scores: the metric suite.
-        look: called with each window of restored and clean frames, uint8 (T, 3, H, W).
-        device: where the metrics are computed.
+        look: called with each window: a slice of the clip, and all that the model makes of it by
+            name, uint8 (T, 3, H, W).
 
     Returns:
-        The columns of the metrics, and `clip`, `bits`, `bpp`, `seconds_per_frame` (of the
-        restoration alone).
+        For each of `outputs_of(model)` the columns of the metrics, and `clip`, `bits`, `bpp`,
+        `seconds_per_frame` (of the restoration alone, all outputs together).
     """
-    if "clean" not in sample:
-        raise ValueError("score_clip needs sample['clean']; a user's own file has none.")
-    clean, degraded = sample["clean"][0], sample["degraded"][0]
-    observed = clean.shape == degraded.shape
-    clip, seconds, bits = scores.start(device), 0.0, float(sample["bits"][0])
-    was_training = model.training
+    clips = {output: scores.start(truth) for output in outputs_of(model)}
+    seconds, was_training = 0.0, model.training
     model.eval()
-    windows = restored_windows(model, sample)
+    windows = named_windows(model, sample)
     while True:
         start = time.perf_counter()
         if (item := next(windows, None)) is None:
             break
         seconds += time.perf_counter() - start
-        where, frames = item
-        clip.add(frames, clean[where], degraded[where] if observed else None)
-        look(frames, clean[where])
+        where, made = item
+        for output, clip in clips.items():
+            clip.add(made[output])
+        look(where, made)
     model.train(was_training)
-    frames_out, _, height, width = clean.shape
+    frames, _, height, width = sample["clean"][0].shape
+    bits = float(sample["bits"][0])
     return {
-        "clip": sample["name"][0],
-        **clip.row(),
-        "bits": int(bits),
-        "bpp": bits / (frames_out * height * width),
-        "seconds_per_frame": seconds / frames_out,
+        output: {
+            "clip": sample["name"][0],
+            **clip.row(),
+            "bits": int(bits),
+            "bpp": bits / (frames * height * width),
+            "seconds_per_frame": seconds / frames,
+        }
+        for output, clip in clips.items()
     }
 
 
@@ -76,30 +94,41 @@ def score(
     sets: SetScores,
     strips: Strips,
     device: torch.device,
-) -> Iterator[Row]:
-    """Yield one row per (clip, model), reading every clip once.
+) -> Iterator[tuple[str, Row]]:
+    """Yield (model, row) for every clip, model and output, reading every clip once.
 
     Args:
         models: name in the table -> model.
-        samples: whole clips of batch 1.
+        samples: whole clips of batch 1, with their clean frames.
         scores: the metric suite.
-        sets: gathers all frames of each model, for distances between sets.
+        sets: gathers all frames of each output, for distances between sets.
         strips: draws some of the clips.
         device: where the metrics are computed.
     """
     for number, sample in enumerate(samples):
+        clean = sample["clean"][0]
+        truth = scores.reference(clean, sample["degraded"][0], device)
         first_frames: dict[str, Tensor] = {}
         for name, model in models.items():
-            look = partial(_look, name, sets, first_frames)
-            yield {"model": name, **score_clip(model, sample, scores, look, device)}
+            look = partial(_look, name, model, sets, first_frames, clean)
+            for output, row in score_clip(model, sample, truth, scores, look).items():
+                yield name, {"model": label(name, output), **row}
         strips.draw(number, sample, first_frames)
 
 
 def _look(
-    name: str, sets: SetScores, first_frames: dict[str, Tensor], restored: Tensor, clean: Tensor
+    name: str,
+    model: EnhancementModel,
+    sets: SetScores,
+    first_frames: dict[str, Tensor],
+    clean: Tensor,
+    where: slice,
+    made: Mapping[str, Tensor],
 ) -> None:
-    sets.add(name, restored, clean)
-    first_frames.setdefault(name, restored[0])
+    for output, frames in made.items():
+        if output in outputs_of(model):
+            sets.add(label(name, output), frames, clean[where])
+        first_frames.setdefault(label(name, output), frames[0])
 
 
 @dataclass(frozen=True)
@@ -108,17 +137,22 @@ class Strips:
 
     Args:
         folder: where `<clip>.png` goes.
-        models: whose frames to show, in order.
+        shown: labels of the outputs to show, in order.
+        pictures: labels of what is drawn beside them without being compared, such as a mask.
         every: n.
     """
 
     folder: Path
-    models: Sequence[str]
+    shown: Sequence[str]
+    pictures: Sequence[str]
     every: int
 
     def draw(self, number: int, sample: Sample, frames: Mapping[str, Tensor]) -> None:
         """Draw clip `number` of an evaluation if it is its turn; frames are uint8 (3, H, W)."""
-        if number % self.every == 0 and "clean" in sample:
+        if number % self.every == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{sample['name'][0].replace('/', '_')}.png"
-            strip({name: frames[name] for name in self.models}, sample["clean"][0, 0], path)
+            shown, pictures = (
+                {key: frames[key] for key in keys} for keys in (self.shown, self.pictures)
+            )
+            strip(shown, sample["clean"][0, 0], path, pictures)

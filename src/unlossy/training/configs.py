@@ -1,0 +1,87 @@
+"""From a configuration to what it describes; the one file of this room that knows Hydra.
+
+Whatever a configuration asks for and cannot have becomes one sentence here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import hydra
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from unlossy import _torchvision  # noqa: F401
+from unlossy.errors import UserError
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException  # isort: skip
+
+
+def compose(overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, Any]]:
+    """Compose another `conf/train.yaml` within the Hydra application that is running.
+
+    Returns:
+        The configuration, and the name chosen in each group.
+
+    Raises:
+        UserError: the overrides name what is not there.
+    """
+    try:
+        cfg = hydra.compose("train", list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{' '.join(overrides)} does not compose: {reason}.") from error
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    return own, cfg.hydra.runtime.choices
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain containers.
+
+    Raises:
+        UserError: a required value (`???`) or an interpolation has no value.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"The configuration lacks a value: {str(error).splitlines()[0]}") from None
+    return {key: value for key, value in cast(dict[str, Any], plain).items() if key != "hydra"}
+
+
+def build(node: DictConfig, **extra: Any) -> Any:
+    """Instantiate a config node; what its constructor refuses becomes one sentence.
+
+    Raises:
+        UserError: from the constructor, or because an option is unknown or of the wrong type.
+    """
+    try:
+        return instantiate(node, _convert_="all", **extra)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, TypeError | ValueError | ImportError | MisconfigurationException):
+            raise UserError(f"{node.get('_target_', 'configuration')}: {cause}") from cause
+        raise
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Refuse counts that no run can have.
+
+    Raises:
+        UserError: naming the first.
+    """
+    least = {
+        "seed": 0,
+        "checkpoint_every": 1,
+        "trainer.max_steps": 1,
+        "trainer.val_check_interval": 1,
+        "trainer.log_every_n_steps": 1,
+    }
+    for key, lowest in least.items():
+        value = OmegaConf.select(cfg, key, default=lowest)
+        if not isinstance(value, int) or value < lowest:
+            raise UserError(f"{key}={value} does not work; use a whole number from {lowest} on.")

@@ -1,0 +1,153 @@
+"""The Lightning trainer of a run: its callbacks, loggers and what it watches."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from math import ceil
+from pathlib import Path
+from typing import Literal, cast
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from unlossy import _torchvision  # noqa: F401
+from unlossy.data.video_data import VideoData
+from unlossy.errors import UserError
+from unlossy.metrics.suite import DIRECTION, VideoScores
+from unlossy.training.callbacks import (
+    AtomicFiles,
+    LastCheckpoint,
+    Panels,
+    ProgressBar,
+    Throughput,
+    wandb_offline,
+    wandb_starts,
+)
+from unlossy.training.configs import build
+from unlossy.training.enhancer import VALIDATED, Enhancer
+
+from lightning import Trainer  # isort: skip
+from lightning.fabric.utilities.exceptions import MisconfigurationException  # isort: skip
+from lightning.pytorch.callbacks import (  # isort: skip
+    Callback,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+)
+from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
+
+console = Console(stderr=True, soft_wrap=True)
+# Lightning announces devices it does not use and services it could, and doubts that we can resume.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+warnings.filterwarnings(
+    "ignore", r"You're resuming from a checkpoint that ended before", UserWarning
+)
+warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty", UserWarning)
+# A gate that is shut on the first batch leaves the schedule a step ahead of the optimiser: meant.
+warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
+
+
+def direction(monitor: str, scores: VideoScores) -> Literal["max", "min"]:
+    """Return whether the checkpoint with the highest or with the lowest `monitor` is the best.
+
+    Raises:
+        UserError: a validation does not log that.
+    """
+    known = [f"val/{name}" for name in VALIDATED if name != "lpips_alex" or scores.lpips]
+    if monitor not in known:
+        raise UserError(
+            f"monitor={monitor} is not what a validation with these metrics measures; use one of "
+            f"{', '.join(known)}."
+        )
+    return "max" if DIRECTION[monitor.removeprefix("val/")] > 0 else "min"
+
+
+def make_trainer(
+    cfg: DictConfig, run_folder: Path, log: Logger, mode: Literal["max", "min"]
+) -> tuple[Trainer, ModelCheckpoint]:
+    """Return the trainer, and its callback that keeps the best checkpoint.
+
+    Args:
+        cfg: the whole configuration.
+        run_folder: receives checkpoints and panels.
+        log: what every run writes; loggers of the configuration mirror it.
+        mode: of `cfg.monitor`, see `direction`.
+
+    Raises:
+        UserError: an option of the trainer or logger is refused.
+    """
+    steps = cfg.trainer.max_steps
+    validations = ceil(steps / cfg.trainer.val_check_interval)
+    # Averages swap out before the checkpoints are written.
+    average = [] if cfg.ema is None else [EMAWeightAveraging(decay=cfg.ema)]
+    bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
+    best = ModelCheckpoint(
+        run_folder / "checkpoints",
+        filename="best",
+        monitor=cfg.monitor,
+        mode=mode,
+        enable_version_counter=False,
+    )
+    last = LastCheckpoint(run_folder / "checkpoints", cfg.checkpoint_every)
+    panels = Panels(run_folder / "panels")
+    callbacks: list[Callback] = [*average, *bar, Throughput(), panels, best, last]
+    trainer: Trainer = build(
+        cfg.trainer,
+        callbacks=callbacks,
+        plugins=[AtomicFiles()],
+        logger=[log, *_mirror(cfg, run_folder)],
+        default_root_dir=str(run_folder),
+        max_epochs=-1,  # steps end a run, and a finished one can go on with more of them
+        check_val_every_n_epoch=None,
+        val_check_interval=ceil(steps / validations),  # the last step is validated too
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+    )
+    return trainer, best
+
+
+def _mirror(cfg: DictConfig, run_folder: Path) -> list[Logger]:
+    """Return the W&B logger, one id per run folder; offline without a key or a server."""
+    if cfg.logger.mirror is None:
+        return []
+
+    def logger(mode: str | None) -> WandbLogger:
+        # mode, by name: wandb has read its environment by now, where Lightning's offline= writes.
+        return cast(
+            WandbLogger,
+            build(
+                cfg.logger.mirror,
+                save_dir=str(run_folder),
+                id=run_folder.name.replace("_", "-"),
+                name=f"{cfg.name}/{run_folder.name}",
+                group=cfg.name,
+                resume="allow",
+                mode=mode,
+            ),
+        )
+
+    if wandb_offline():
+        return [logger("offline")]
+    if wandb_starts(online := logger(None)):
+        return [online]
+    console.print("W&B cannot be reached, so this run is kept offline; upload it with wandb sync.")
+    return [logger("offline")]
+
+
+def fit(trainer: Trainer, enhancer: Enhancer, data: VideoData, resume: Path | None) -> None:
+    """Train, from the state of a checkpoint where one is given.
+
+    Raises:
+        UserError: no validation clip had a value of what is monitored.
+        KeyboardInterrupt: Ctrl-C, which Lightning turns into exit code 1.
+    """
+    try:
+        trainer.fit(enhancer, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    except MisconfigurationException as error:
+        raise UserError(f"Training cannot go on: {str(error).splitlines()[0]}") from error
