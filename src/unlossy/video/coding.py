@@ -114,16 +114,22 @@ def encode(frames: Tensor, coding: Coding) -> Coded:
     return Coded(buffer.getvalue(), qp)
 
 
-def decode(stream: bytes, container: str, height: int, width: int) -> Decoded:
-    """Decode what `encode` made of frames of that size.
+def decode(stream: bytes, container: str, shape: tuple[int, int, int]) -> Decoded:
+    """Decode what `encode` made of frames of that shape, (T, H, W).
 
     Raises:
         UserError: the stream is damaged, or this PyAV lacks the decoder.
     """
+    count, height, width = shape
     frames, qp, types = [], [], []
     try:
         with av.open(BytesIO(stream), format=container) as opened:
             track: Any = opened.streams.video[0]
+            if track.codec_context is None:
+                raise UserError(
+                    f"this PyAV ({av.__version__}) has no decoder for the {container} stream of "
+                    f"{len(stream)} bytes; install its wheel (pip install --only-binary av av)."
+                )
             track.codec_context.options = {"export_side_data": "venc_params"}
             track.codec_context.thread_count = 1
             for picture in opened.decode(track):
@@ -135,6 +141,11 @@ def decode(stream: bytes, container: str, height: int, width: int) -> Decoded:
             f"the {container} stream of {len(stream)} bytes cannot be decoded ({error.strerror}); "
             "code the clip again."
         ) from error
+    if len(frames) != count:
+        raise UserError(
+            f"the {container} stream of {len(stream)} bytes holds {len(frames)} frames, not "
+            f"{count}; code the clip again."
+        )
     return Decoded(torch.stack(frames), torch.tensor(qp), torch.tensor(types, dtype=torch.uint8))
 
 
