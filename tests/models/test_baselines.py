@@ -1,5 +1,6 @@
 """Classical filters against scipy, brute force and FFmpeg itself; how their settings are chosen."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,25 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from unlossy.errors import UserError
+from unlossy.inference.windows import restored_windows
 from unlossy.models import baselines
 from unlossy.models.baselines import FFmpegFilter, Gaussian, Identity, Undither
 from unlossy.models.model import EnhancementModel
-from unlossy.sample import Sample
+from unlossy.sample import Sample, pristine
 from unlossy.video import filter_frames
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
-NAMES = ("identity", "gaussian", "undither", "nlmeans", "bilateral", "deband", "gradfun")
+NAMES = (
+    "identity",
+    "gaussian",
+    "undither",
+    "nlmeans",
+    "bilateral",
+    "deband",
+    "gradfun",
+    "deblock",
+    "atadenoise",
+)
 
 
 def gif_sample(
@@ -147,6 +159,80 @@ def test_impossible_settings_are_refused_at_construction(
 ) -> None:
     with pytest.raises(UserError):
         model(settings)
+
+
+def test_a_negative_context_is_refused() -> None:
+    with pytest.raises(UserError, match="context=-1"):
+        FFmpegFilter(["gblur"], context=-1)
+
+
+@pytest.fixture(scope="module")
+def coded() -> Sample:
+    """A drifting picture as HEVC keeps it at QP 37, (1, 10, 3, 96, 128) in [0, 1]."""
+    t, y, x = torch.meshgrid(torch.arange(10), torch.arange(96), torch.arange(128), indexing="ij")
+    waves = [
+        torch.sin(0.13 * (c + 1) * (x + t) + 0.09 * y) + torch.sin(0.02 * x * y) for c in range(3)
+    ]
+    clean = ((torch.stack(waves, 1) + 2) * 63).round().byte()
+    kept = instantiate(OmegaConf.load(CONF.parent / "degradation" / "hevc.yaml"))(
+        pristine("drift", clean), torch.Generator()
+    )
+    return Sample(
+        name=["drift"],
+        degraded=kept["frames"][None].float() / 255,
+        clean=kept["reference"][None].float() / 255,
+        t_in=kept["t_in"][None],
+        t_out=kept["t_in"][None],
+        side={},
+        target={},
+        bits=torch.ones(1),
+    )
+
+
+@pytest.mark.parametrize("name", ["deblock", "atadenoise"])
+def test_every_setting_changes_a_decoded_clip_and_the_first_hardly(
+    name: str, coded: Sample
+) -> None:
+    model = built(name)
+    restored = [model.smooth(coded, setting) for setting in model.settings]
+    changes = [(one - coded["degraded"]).abs().mean() for one in restored]
+    assert all(0 < change < 0.01 for change in changes)
+    assert changes[0] == min(changes)
+    assert all(not torch.equal(a, b) for a, b in pairwise(restored))
+    before, after = (
+        baselines._psnr(one, coded["clean"]) for one in (coded["degraded"], restored[0])
+    )
+    assert after > before - 0.02
+
+
+def test_atadenoise_joins_windows_without_a_seam(coded: Sample) -> None:
+    stored = coded | {"degraded": (coded["degraded"] * 255).round().byte()}
+    model = built("atadenoise")
+    for setting in range(len(model.settings)):
+        model.choice.fill_(setting)
+        whole, parts = (
+            torch.cat([part for _, part in restored_windows(model, stored, length)])
+            for length in (10, 3)
+        )
+        assert torch.equal(whole, parts)
+    model.context = 1
+    assert not torch.equal(whole, torch.cat([p for _, p in restored_windows(model, stored, 3)]))
+
+
+def test_fit_shows_a_temporal_filter_the_neighbours() -> None:
+    """Noise on a still picture: averaging over time helps, the more frames the better."""
+    still = torch.full((1, 9, 3, 32, 32), 128, dtype=torch.uint8)
+    noisy = (still + torch.randint(0, 9, still.shape) - 4).byte()
+    sample = random_gif(32, 32, 4, frames=9) | {"degraded": noisy, "clean": still}
+    same = ":".join(f"{plane}a=0.3:{plane}b=5" for plane in range(3))
+    settings = [f"atadenoise={same}:s={frames}" for frames in (5, 7, 9)]
+    chosen = []
+    for context in (0, 4):
+        model = FFmpegFilter(settings, context)
+        model.fit([sample, sample])
+        chosen.append(model.label)
+        model.fit([sample | {"degraded": noisy[:, :1], "clean": still[:, :1]}])  # one frame will do
+    assert chosen == [settings[0], settings[-1]]  # without neighbours all settings are alike
 
 
 def test_fit_takes_the_best_setting_and_skips_exact_frames() -> None:
