@@ -65,14 +65,25 @@ class TrainingSamples(Dataset[Sample]):
         sample["degraded"] = self._finish(sample["degraded"], 1, flipped)
         scale = self.cache.degradation.scale
         sample["clean"] = self._finish(sample["clean"], scale, flipped)
+        for key, value in sample["target"].items():
+            turned = _mirrored(value, flipped) if key == "flow" else value
+            sample["target"][key] = self._finish(turned, scale, flipped, beyond="constant")
         return sample
 
-    def _finish(self, frames: Tensor, scale: int, flipped: list[int]) -> Tensor:
-        """Continue a crop at the border of a small clip by its edge, and flip it."""
+    def _finish(
+        self, frames: Tensor, scale: int, flipped: list[int], beyond: str = "replicate"
+    ) -> Tensor:
+        """Continue a crop at the border of a small clip, by its edge or zero, and flip it."""
         down, right = (self.crop * scale - side for side in frames.shape[-2:])
         if down or right:
-            frames = functional.pad(frames[0], (0, right, 0, down), mode="replicate")[None]
+            frames = functional.pad(frames[0], (0, right, 0, down), mode=beyond)[None]
         return frames.flip(flipped) if flipped else frames
+
+
+def _mirrored(flow: Tensor, flipped: list[int]) -> Tensor:
+    """Return (..., 2, H, W) as it points in a picture that is flipped along these axes."""
+    signs = [-1.0 if axis in flipped else 1.0 for axis in (-1, -2)]  # x, y
+    return flow * flow.new_tensor(signs).view(2, 1, 1)
 
 
 class WholeClips(Dataset[Sample]):
@@ -132,7 +143,10 @@ def collate(samples: Sequence[Sample]) -> Sample:
         t_out=joined([sample["t_out"] for sample in samples]),
         clean=joined([sample["clean"] for sample in samples]),
         side={key: joined(tensors) for key, tensors in side.items()},
-        target={},
+        target={
+            key: joined([sample["target"][key] for sample in samples])
+            for key in samples[0]["target"]
+        },
         bits=joined([sample["bits"] for sample in samples]),
     )
 
@@ -162,7 +176,10 @@ def _sample(
         t_out=torch.arange(first, last + 1, dtype=torch.float32)[None],
         clean=clean[:, :, rows, columns][None],
         side={key: value[which][None] for key, value in kept.side.items()},
-        target={},
+        target={
+            key: value[..., rows, columns][None]
+            for key, value in cache.source.target(clip, first, last - first + 1).items()
+        },
         bits=torch.tensor([kept.bits]),
     )
 

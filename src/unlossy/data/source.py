@@ -19,7 +19,7 @@ from unlossy.sample import Clip, Split
 
 
 class Source(Protocol):
-    """Where clean clips come from. Subclass it for the two methods that have a default."""
+    """Where clean clips come from. Subclass it for the methods that have a default."""
 
     def clips(self, split: Split) -> Sequence[Clip]:
         """Return the clips of a split, in an order that depends on the configuration alone."""
@@ -32,6 +32,14 @@ class Source(Protocol):
     def weight(self, clip: Clip) -> float:
         """Return how often training draws a frame of `clip`, relative to frames of other clips."""
         return 1.0
+
+    def target(self, clip: Clip, start: int, count: int) -> dict[str, Tensor]:
+        """Return what training may see of frames beside themselves, each tensor (N, C, H, W).
+
+        It is cropped and flipped with the frames; a `flow` in pixels (channel 0 to the right, 1
+        down) also changes its sign. Where a small clip is continued by its edge it is zero.
+        """
+        return {}
 
     def version(self, clip: Clip) -> str:
         """Return a digest that changes whenever the frames of `clip` do."""

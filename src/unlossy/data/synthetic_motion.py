@@ -1,0 +1,214 @@
+"""Real pictures in known motion: clips whose optical flow is exact, to train flow networks on.
+
+    x_k(t) = c + z^t R(a t) (p - c) + v t        where layer k of frame t looks up its picture
+    frame_t(p) = picture_k(x_k(t))               k: the topmost layer at p
+    flow_t(p) = x_k(t+1)^-1 (x_k(t)(p)) - p      frame_{t+1}(p + flow_t(p)) = frame_t(p)
+
+Each clip takes one frame of another source as its picture. The background shows it shifted, turned
+and zoomed at a steady pace; a few discs of the mirrored picture move over it on their own, so that
+there are motion boundaries and pixels that get covered (`visible` is False there). Beyond its edges
+a picture goes on as its reflection, which makes the flow right up to the border.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unlossy.data.digest import code, digest
+from unlossy.data.frame_store import mapped, stored
+from unlossy.data.source import Source
+from unlossy.errors import UserError
+from unlossy.sample import Clip, Split
+
+
+@dataclass(frozen=True)
+class SyntheticMotion(Source):
+    """Moves single frames of another source; a clip is a pure function of its name and these.
+
+    `target` holds `flow`, float32 (T - 1, 2, H, W) in pixels, which samples frame t + 1 onto the
+    grid of frame t, and `visible`, bool (T - 1, 1, H, W): False where that pixel is covered next.
+
+    Args:
+        base: where the pictures come from; its clips must be of one size.
+        variants: split -> clips made of each clip of `base`, from frames evenly spread over it.
+        frames: length of a clip, >= 2.
+        speed: pixels per frame that no point moves much faster than; > 0.
+        patches: discs that move on their own, >= 0.
+
+    Raises:
+        UserError: one of these numbers is out of range.
+    """
+
+    base: Source
+    variants: Mapping[Split, int]
+    frames: int = 3
+    speed: float = 8.0
+    patches: int = 2
+
+    def __post_init__(self) -> None:
+        enough = min(self.variants.get(split, 0) for split in get_args(Split)) >= 1
+        if not (enough and self.frames >= 2 and self.speed > 0 and self.patches >= 0):
+            raise UserError(
+                f"Synthetic motion got frames={self.frames}, speed={self.speed}, "
+                f"patches={self.patches} and variants={dict(self.variants)}; use 2 frames or more, "
+                "a speed above 0, no negative patches, and 1 variant or more for each split."
+            )
+
+    def clips(self, split: Split) -> Sequence[Clip]:
+        """Return the clips made of the base's clips of that split, named clip/variant."""
+        return [clip for clip, (_, _, own) in self._pictures.items() if own == split]
+
+    def read(self, clip: Clip, start: int, count: int) -> Tensor:
+        """Return frames as a view of those that the first call makes for all clips."""
+        first = self._first[clip] + start
+        return mapped(self._file)[first : first + count]
+
+    def version(self, clip: Clip) -> str:
+        """Return the digest of the picture, the motion, and the code that moves it."""
+        base, frame, _ = self._pictures[clip]
+        numbers = (self.frames, self.speed, self.patches)
+        return digest(clip.name, self.base.version(base), frame, numbers, self._code)
+
+    def target(self, clip: Clip, start: int, count: int) -> dict[str, Tensor]:
+        """Return `flow` and `visible` of the `count` - 1 pairs of frames from `start` on."""
+        layers, points = self._layers(clip), _grid(clip)
+        flows, visible = [], []
+        for t in range(start, start + count - 1):
+            owner = _topmost(layers, t, points)
+            flow = torch.zeros_like(points)  # (H, W, 2)
+            for k, layer in enumerate(layers):
+                step = torch.linalg.inv(layer.poses[t + 1]) @ layer.poses[t]
+                flow = torch.where((owner == k)[..., None], _moved(step, points) - points, flow)
+            flows.append(flow.permute(2, 0, 1).float())
+            visible.append((_topmost(layers, t + 1, points + flow) == owner)[None])
+        size = (clip.height, clip.width)
+        return {
+            "flow": torch.stack(flows) if flows else torch.zeros(0, 2, *size),
+            "visible": torch.stack(visible) if visible else torch.zeros(0, 1, *size).bool(),
+        }
+
+    @cached_property
+    def _pictures(self) -> dict[Clip, tuple[Clip, int, Split]]:
+        """Clip -> clip of the base, frame of it, split."""
+        found = {}
+        for split in get_args(Split):
+            count = self.variants[split]
+            for base in self.base.clips(split):
+                for k in range(count):
+                    size = (self.frames, base.height, base.width)
+                    clip = Clip(f"{base.name}/{k}", *size, base.source)
+                    found[clip] = (base, (2 * k + 1) * base.frames // (2 * count), split)
+        return found
+
+    @cached_property
+    def _first(self) -> dict[Clip, int]:
+        return {clip: self.frames * position for position, clip in enumerate(self._pictures)}
+
+    @cached_property
+    def _code(self) -> str:
+        return code(Path(__file__))
+
+    @cached_property
+    def _file(self) -> Path:
+        key = digest([self.version(clip) for clip in self._pictures])
+        total = self.frames * len(self._pictures)
+        return stored("synthetic_motion", key, self._make, total)
+
+    def _make(self) -> Iterator[Tensor]:
+        for clip, (base, frame, _) in self._pictures.items():
+            picture, layers = self.base.read(base, frame, 1)[0].float(), self._layers(clip)
+            for t in range(self.frames):
+                yield _shown(picture, layers, t)
+
+    def _layers(self, clip: Clip) -> list[_Layer]:
+        """Return the background, then the discs, each above those before it."""
+        name = f"{clip.name} {self.speed} {self.patches}"
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+        draws = torch.Generator().manual_seed(seed)
+        layers = [self._layer(clip, draws, center=(0.5, 0.5), radius=math.inf)]
+        for _ in range(self.patches):
+            x, y, size = torch.rand(3, generator=draws).tolist()
+            layers.append(self._layer(clip, draws, (x, y), clip.height * (0.1 + 0.15 * size)))
+        return layers
+
+    def _layer(
+        self, clip: Clip, draws: torch.Generator, center: tuple[float, float], radius: float
+    ) -> _Layer:
+        """Draw a motion: half of `speed` by shifting, a quarter by turning, a quarter by zooming.
+
+        The last two reach their share where the layer is farthest from its centre.
+        """
+        along, shift, turn, zoom = torch.rand(4, generator=draws, dtype=torch.float64).tolist()
+        reach = min(radius, math.hypot(clip.width, clip.height) / 2)
+        angle = (2 * turn - 1) * self.speed / 4 / reach
+        growth = (2 * zoom - 1) * self.speed / 4 / reach
+        x, y = center[0] * clip.width, center[1] * clip.height
+        pixels = shift * self.speed / 2
+        step = (pixels * math.cos(2 * math.pi * along), pixels * math.sin(2 * math.pi * along))
+        poses = torch.eye(3, dtype=torch.float64).repeat(self.frames, 1, 1)
+        for t in range(self.frames):
+            time = t + 0.5  # no frame is the picture itself, which would be sharper than the others
+            size = math.exp(growth * time)
+            a, b = size * math.cos(angle * time), size * math.sin(angle * time)
+            shifted = (x - a * x + b * y + step[0] * time, y - b * x - a * y + step[1] * time)
+            poses[t, :2] = torch.tensor([[a, -b, shifted[0]], [b, a, shifted[1]]])
+        return _Layer(poses, torch.tensor([x, y], dtype=torch.float64), radius)
+
+
+class _Layer(NamedTuple):
+    poses: Tensor  # (frames, 3, 3) float64: (x, y, 1) in a frame to (x, y, 1) in the picture
+    center: Tensor  # (2,) in the picture
+    radius: float  # opaque within that distance of the centre
+
+
+def _grid(clip: Clip) -> Tensor:
+    """Return the pixels' (x, y) as float64 (H, W, 2)."""
+    y, x = torch.meshgrid(
+        torch.arange(clip.height, dtype=torch.float64),
+        torch.arange(clip.width, dtype=torch.float64),
+        indexing="ij",
+    )
+    return torch.stack([x, y], dim=-1)
+
+
+def _moved(pose: Tensor, points: Tensor) -> Tensor:
+    return points @ pose[:2, :2].T + pose[:2, 2]
+
+
+def _topmost(layers: Sequence[_Layer], t: int, points: Tensor) -> Tensor:
+    """Return the index (H, W) of the layer that is seen at each point of frame t."""
+    owner = torch.zeros(points.shape[:-1], dtype=torch.long)
+    for k, layer in enumerate(layers):
+        inside = (_moved(layer.poses[t], points) - layer.center).norm(dim=-1) < layer.radius
+        owner[inside] = k
+    return owner
+
+
+def _shown(picture: Tensor, layers: Sequence[_Layer], t: int) -> Tensor:
+    """Return frame t, uint8 (3, H, W), of a picture in 0..255."""
+    height, width = picture.shape[-2:]
+    points = _grid(Clip("", 1, height, width, ""))
+    owner = _topmost(layers, t, points)
+    frame = torch.empty_like(picture)
+    last = torch.tensor([max(width - 1, 1), max(height - 1, 1)], dtype=torch.float64)
+    for k, layer in enumerate(layers):
+        texture = picture if k == 0 else picture.flip(-1)
+        places = _moved(layer.poses[t], points[owner == k])  # (n, 2)
+        frame[:, owner == k] = functional.grid_sample(
+            texture[None],
+            (2 * places / last - 1).float()[None, None],
+            mode="bicubic",  # bilinear would blur by as much as the motion is off the grid
+            padding_mode="reflection",
+            align_corners=True,
+        )[0, :, 0]
+    return frame.round().clamp(0, 255).to(torch.uint8)
