@@ -1,8 +1,9 @@
-"""The protocol: rounding, means, exact frames, blanks, windows; LPIPS as a column."""
+"""The protocol: rounding, means, exact frames, blanks, windows; one clean side for all models."""
 
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from formula_pair import formula_pair
@@ -11,7 +12,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from unlossy.errors import UserError
-from unlossy.metrics import lpips
+from unlossy.metrics import flicker, lpips, reference
+from unlossy.metrics.flicker import Flicker
 from unlossy.metrics.pixel import GAUSSIAN, psnr, ssim
 from unlossy.metrics.suite import DIRECTION, VideoScores
 
@@ -26,10 +28,25 @@ def clips(frames: int = 5, height: int = 24, width: int = 32) -> tuple[Tensor, T
     return (clean + noise).clamp(0, 255).byte(), clean.byte()
 
 
-def row(restored: Tensor, clean: Tensor, degraded: Tensor | None = None) -> dict[str, float]:
-    clip = VideoScores(None).start()
-    clip.add(restored, clean, degraded)
+def row(
+    restored: Tensor,
+    clean: Tensor,
+    degraded: Tensor | None = None,
+    scores: VideoScores | None = None,
+    window: int = 100,
+) -> dict[str, float]:
+    scores = scores or VideoScores(None)
+    clip = scores.start(scores.reference(clean, degraded))
+    for frames in restored.split(window):
+        clip.add(frames)
     return clip.row()
+
+
+def same(one: dict[str, float], other: dict[str, float]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[name] == other[name] or (math.isnan(one[name]) and math.isnan(other[name]))
+        for name in one
+    )
 
 
 def test_a_clip_is_the_mean_of_its_frames_not_of_their_errors() -> None:
@@ -42,15 +59,17 @@ def test_a_clip_is_the_mean_of_its_frames_not_of_their_errors() -> None:
     assert (found["frames"], found["exact"]) == (5, 0)
 
 
-def test_windows_change_nothing() -> None:
-    restored, clean = clips()
-    clip = VideoScores(None).start()
-    for t in (0, 2, 4):
-        clip.add(restored[t : t + 2], clean[t : t + 2], clean[t : t + 2] // 2)
-    whole = row(restored, clean, clean // 2)
-    assert {k: v for k, v in clip.row().items() if k != "lpips_alex"} == {
-        k: v for k, v in whole.items() if k != "lpips_alex"
-    }
+@pytest.mark.parametrize("window", [1, 3, 7, 8, 19])
+def test_windows_change_nothing(window: int) -> None:
+    restored, clean = clips(19)
+    clean = clean // 8 + 100  # no cuts
+    degraded = clean.clone()
+    degraded[::3] //= 2
+    scores = VideoScores(None, flicker=Flicker())
+    whole = row(restored, clean, degraded, scores)
+    assert whole["exact"] == 12
+    assert not math.isnan(whole["warp_error"])
+    assert same(row(restored, clean, degraded, scores, window), whole)
 
 
 def test_exact_frames_are_counted_apart() -> None:
@@ -85,7 +104,13 @@ def test_floats_are_rounded_to_eight_bits_first() -> None:
     )
     with pytest.raises(ValueError, match="restored frames span"):
         row(restored.float(), clean)
-    with pytest.raises(ValueError, match="differ in shape"):
+    with pytest.raises(ValueError, match=r"clean frames are"):
+        row(restored, clean[0, 0, :2, :3])
+    with pytest.raises(ValueError, match="does not fit"):
+        row(restored[..., 1:], clean)
+    with pytest.raises(ValueError, match="after 5 frames does not fit"):
+        row(restored[[0, 1, 2, 3, 4, 4]], clean, window=5)
+    with pytest.raises(ValueError, match="4 of 5 frames were added"):
         row(restored[:4], clean)
 
 
@@ -97,7 +122,8 @@ def test_a_picture_of_one_pixel_has_psnr_alone() -> None:
 
 
 def test_no_frames_no_numbers() -> None:
-    found = VideoScores(None).start().row()
+    nothing = torch.zeros(0, 3, 8, 8, dtype=torch.uint8)
+    found = row(nothing, nothing)
     assert found["frames"] == 0
     assert math.isnan(found["psnr_all"])
 
@@ -112,14 +138,76 @@ def test_config_without_networks() -> None:
 def test_golden_lpips_through_the_default_config() -> None:
     scores = instantiate(OmegaConf.load(CONF / "default.yaml"), _convert_="all")
     coarse, clean = formula_pair()
-    clip = scores.start()
-    clip.add(coarse, clean, coarse)
-    clip.add(clean, clean, clean)  # exact
-    assert clip.row()["lpips_alex"] == pytest.approx(0.0072838, abs=1e-6)
-    tiny = scores.start()
-    tiny.add(coarse[..., :30, :], clean[..., :30, :])
-    assert math.isnan(tiny.row()["lpips_alex"])
-    assert set(tiny.row()) == {"frames", "exact", *DIRECTION}
+    twice = torch.cat([clean, clean])
+    found = row(torch.cat([coarse, clean]), twice, torch.cat([coarse, clean]), scores)
+    assert found["exact"] == 1
+    assert found["lpips_alex"] == pytest.approx(0.0072838, abs=1e-6)
+    assert found["tlp"] == pytest.approx(0.72838, abs=1e-4)  # the clean clip stands still
+    assert not any(math.isnan(found[name]) for name in DIRECTION if name != "psnr_std")
+    tiny = row(coarse[..., :30, :], clean[..., :30, :], scores=scores)
+    assert math.isnan(tiny["lpips_alex"])
+    assert set(tiny) == {"frames", "exact", *DIRECTION}
+    assert scores.without_flicker().flicker is None
+    assert scores.without_flicker().lpips is scores.lpips
+
+
+@pytest.mark.assets("lpips_alex")
+def test_tlp_and_windows_with_lpips(monkeypatch: pytest.MonkeyPatch) -> None:
+    alex = lpips.lpips("lpips_alex")
+    scores = VideoScores(alex, flicker=Flicker())
+    restored, clean = clips(10, 40, 56)
+    clean = clean // 8 + 100
+    whole = row(restored, clean, scores=scores)
+    assert same(row(restored, clean, scores=scores, window=3), whole)
+    x, y = restored / 255, clean / 255
+    wanted = (alex(x[:-1], x[1:]) - alex(y[:-1], y[1:])).abs().mean() * 100
+    assert whole["tlp"] == pytest.approx(wanted.item(), rel=1e-4)
+    assert whole["lpips_alex"] == pytest.approx(alex(x, y).mean().item(), rel=1e-4)
+    monkeypatch.setattr(reference, "HELD", 0)  # a clip too long to be held
+    assert same(row(restored, clean, scores=scores), whole)
+
+
+@pytest.mark.assets("lpips_alex")
+def test_the_clean_side_is_computed_once_for_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    alex = lpips.lpips("lpips_alex")
+    seen: list[int] = []
+    features, flows = alex.features, flicker.farneback
+    monkeypatch.setattr(alex, "features", lambda x: seen.append(len(x)) or features(x))
+    pairs: list[int] = []
+    monkeypatch.setattr(flicker, "farneback", lambda a, b: pairs.append(len(a)) or flows(a, b))
+    scores = VideoScores(alex, flicker=Flicker())
+    restored, clean = clips(10, 40, 56)
+    truth = scores.reference(clean // 8 + 100)
+    for _ in range(3):
+        clip = scores.start(truth)
+        clip.add(restored)
+    assert sum(seen) == 3 * 10 + 10 + 1  # and the last frame of the first block once more
+    assert sum(pairs) == 3 * 9 + 2 * 9  # the clean flow there and back
+    seen.clear()
+    monkeypatch.setattr(reference, "HELD", 0)
+    truth = scores.reference(clean // 8 + 100)
+    outputs = [scores.start(truth) for _ in range(5)]
+    for frames in restored.split(3):
+        for clip in outputs:  # five outputs of one window share a block that is not held
+            clip.add(frames)
+    assert sum(seen) == 5 * 10 + 10 + 1
+
+
+def test_the_deviation_of_psnr_is_numpys() -> None:
+    restored, clean = clips()
+    degraded = clean.clone()
+    degraded[1:] //= 2
+    values = psnr(restored, clean)
+    assert row(restored, clean)["psnr_std"] == pytest.approx(np.std(values))
+    assert row(restored, clean, degraded)["psnr_std"] == pytest.approx(np.std(values[1:]))
+    assert math.isnan(row(restored[:1], clean[:1])["psnr_std"])
+
+
+def test_one_frame_does_not_flicker() -> None:
+    restored, clean = clips(1)
+    found = row(restored, clean, scores=VideoScores(None, flicker=Flicker()))
+    assert all(math.isnan(found[name]) for name in flicker.COLUMNS)
+    assert not math.isnan(found["psnr"])
 
 
 @pytest.mark.assets("lpips_vgg")

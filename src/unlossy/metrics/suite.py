@@ -8,19 +8,22 @@ restored it. Such frames are counted in `exact` and left out of every mean but `
 such frames only has NaN in those columns, an empty cell in `rows.csv`.
 
     scores = VideoScores(lpips)
-    clip = scores.start()
+    truth = scores.reference(clean, degraded)     # the clean side, for all models
+    clip = scores.start(truth)                    # one model
     for window in windows:
-        clip.add(restored, clean, degraded)
+        clip.add(restored)
     clip.row()   # {"frames": 217, "exact": 3, "psnr": 33.1, ...}
 
-Distances between sets of frames (`fid.py`) need all clips of a model: `scores.start_set()`.
+What compares consecutive frames (`flicker.py`) treats exact frames as any other, and is blank for a
+clip of one frame. `psnr_std` is the deviation over the frames whose mean is `psnr`. Distances
+between sets of frames (`fid.py`) need all clips of a model: `scores.start_set()`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from statistics import fmean
+from statistics import fmean, pstdev
 
 import torch
 from torch import Tensor
@@ -28,26 +31,36 @@ from torch import Tensor
 from unlossy.errors import UserError
 from unlossy.metrics import pixel
 from unlossy.metrics.fid import FeatureDistances, SetScores
+from unlossy.metrics.flicker import Flicker, FlickerScores
+from unlossy.metrics.reference import BLOCK, Reference
 from unlossy.networks.lpips import LPIPS
 
-# +1 where higher is better, -1 where lower is.
-DIRECTION = {"psnr": 1, "psnr_all": 1, "ssim": 1, "ssim_uniform7": 1, "lpips_alex": -1}
+# +1 where higher is better, -1 where lower is, 0 for what says nothing of the restored clip.
+DIRECTION = {
+    **{"psnr": 1, "psnr_all": 1, "ssim": 1, "ssim_uniform7": 1, "lpips_alex": -1},
+    **{"warp_error": -1, "warp_floor": 0, "tof": -1, "tlp": -1, "mabd": -1},
+    **{"flicker_flat": -1, "flicker_textured": -1, "psnr_std": -1},
+}
 
 
 class VideoScores:
     """Scores restored clips against clean ones.
 
     Args:
-        lpips: the distance of the column `lpips_alex`; None leaves it blank.
+        lpips: the distance of the columns `lpips_alex` and `tlp`; None leaves them blank.
         distances: what to measure between the sets of restored and clean frames of a whole split,
             by any name.
+        flicker: what to measure of consecutive frames; None leaves its columns blank.
 
     Raises:
         UserError: `lpips` runs on another trunk than AlexNet.
     """
 
     def __init__(
-        self, lpips: LPIPS | None, distances: Mapping[str, FeatureDistances] | None = None
+        self,
+        lpips: LPIPS | None,
+        distances: Mapping[str, FeatureDistances] | None = None,
+        flicker: Flicker | None = None,
     ) -> None:
         if lpips is not None and lpips.trunk.layout.name != "alex":
             raise UserError(
@@ -56,10 +69,21 @@ class VideoScores:
             )
         self.lpips = lpips
         self.distances = distances or {}
+        self.flicker = flicker
 
-    def start(self, device: torch.device | str = "cpu") -> ClipScores:
-        """Return the empty scores of one clip, to be computed on `device`."""
-        return ClipScores(self.lpips.to(device) if self.lpips else None, torch.device(device))
+    def without_flicker(self) -> VideoScores:
+        """Return the same without its dearest part, for validation while a model trains."""
+        return VideoScores(self.lpips, self.distances)
+
+    def reference(
+        self, clean: Tensor, degraded: Tensor | None = None, device: torch.device | str = "cpu"
+    ) -> Reference:
+        """Return the clean side of one clip, to be computed on `device`; see `Reference`."""
+        return Reference(clean, degraded, self.lpips, self.flicker, torch.device(device))
+
+    def start(self, truth: Reference) -> ClipScores:
+        """Return the empty scores of one restored clip."""
+        return ClipScores(truth)
 
     def start_set(self, device: torch.device | str = "cpu") -> SetScores:
         """Return empty distances between sets of frames, for all models of one evaluation."""
@@ -67,62 +91,77 @@ class VideoScores:
 
 
 class ClipScores:
-    """The scores of one clip, gathered window by window; made by `VideoScores.start`."""
+    """The scores of one restored clip, gathered window by window; made by `VideoScores.start`."""
 
-    def __init__(self, lpips: LPIPS | None, device: torch.device) -> None:
-        self._lpips = lpips
-        self._device = device
-        self._exact: list[bool] = []
-        self._values: dict[str, list[float]] = {name: [] for name in DIRECTION if name != "psnr"}
+    def __init__(self, truth: Reference) -> None:
+        self._truth = truth
+        self._psnr: list[float] = []
+        self._values: dict[str, list[float]] = {"ssim": [], "ssim_uniform7": [], "lpips_alex": []}
+        self._flicker = FlickerScores()
+        self._waiting = truth.clean[:0].to(truth.device)  # frames of a block that is not complete
+        self._before = self._waiting  # the last frame of the block before
+        self._features: list[Tensor] = []  # of that frame
 
-    def add(self, restored: Tensor, clean: Tensor, degraded: Tensor | None = None) -> None:
-        """Score a window of consecutive frames.
+    def add(self, restored: Tensor) -> None:
+        """Score the next frames.
 
         Args:
-            restored: (T, 3, H, W), uint8, or float in [0, 1], which is rounded to 8 bits.
-            clean: the same.
-            degraded: what the medium kept of these frames. Frames that equal the clean ones are
-                exact; None or frames of another size say that none is.
+            restored: (n, 3, H, W), uint8, or float in [0, 1], which is rounded to 8 bits.
 
         Raises:
-            ValueError: shapes differ, or a float leaves [0, 1].
+            ValueError: the frames are not the clean clip's in shape or number, or a float leaves
+                [0, 1].
         """
-        restored = pixel.eight_bits(restored.to(self._device), "restored")
-        clean = pixel.eight_bits(clean.to(self._device), "clean")
-        if restored.shape != clean.shape or restored.ndim != 4:
+        clean = self._truth.clean
+        done = len(self._psnr) + len(self._waiting)
+        if restored.shape[1:] != clean.shape[1:] or done + len(restored) > len(clean):
             raise ValueError(
-                f"restored {tuple(restored.shape)} and clean {tuple(clean.shape)} frames differ in "
-                "shape; wanted: (T, 3, H, W) twice."
+                f"restored {tuple(restored.shape)} after {done} frames does not fit into the clean "
+                f"{tuple(clean.shape)}; wanted: its frames in order, of its shape."
             )
-        exact = [False] * len(clean)
-        if degraded is not None and degraded.shape == clean.shape:
-            kept = pixel.eight_bits(degraded.to(self._device), "degraded")
-            exact = [torch.equal(a, b) for a, b in zip(kept, clean, strict=True)]
-        self._exact += exact
-        self._values["psnr_all"] += pixel.psnr(restored, clean)
-        scored = [t for t, skip in enumerate(exact) if not skip]
-        restored, clean = restored[scored], clean[scored]
-        self._values["ssim"] += pixel.ssim(restored, clean, pixel.GAUSSIAN)
-        self._values["ssim_uniform7"] += pixel.ssim(restored, clean, pixel.UNIFORM)
-        self._values["lpips_alex"] += self._distances(restored, clean)
+        restored = pixel.eight_bits(restored.to(self._truth.device), "restored")
+        self._waiting = torch.cat([self._waiting, restored])
+        while len(self._waiting) >= BLOCK or 0 < len(self._waiting) == len(clean) - len(self._psnr):
+            self._score(self._waiting[:BLOCK])
+            self._waiting = self._waiting[BLOCK:]
+
+    @torch.inference_mode()
+    def _score(self, frames: Tensor) -> None:
+        truth, start = self._truth, len(self._psnr)
+        block = truth.block(start // BLOCK)
+        self._psnr += pixel.psnr(frames, block.clean)
+        scored = [t for t in range(len(frames)) if not truth.exact[start + t]]
+        for name, window in (("ssim", pixel.GAUSSIAN), ("ssim_uniform7", pixel.UNIFORM)):
+            self._values[name] += pixel.ssim(frames[scored], block.clean[scored], window)
+        moved = block.moved
+        if (lpips := truth.lpips) is not None:
+            features = lpips.features(frames.float().div(255))
+            self._values["lpips_alex"] += lpips.between(features, block.features)[scored].tolist()
+            if block.motion is not None:
+                before = self._features or [f[:0] for f in features]
+                run = [torch.cat(pair) for pair in zip(before, features, strict=True)]
+                moved = lpips.between([f[:-1] for f in run], [f[1:] for f in run]) - moved
+                self._features = [f[-1:] for f in features]
+        if block.motion is not None:
+            self._flicker.add(torch.cat([self._before, frames]), block.motion, moved)
+            self._before = frames[-1:]
 
     def row(self) -> dict[str, float]:
-        """Return `frames` and `exact` (counts) and the means of the columns of `DIRECTION`."""
-        everything = self._values["psnr_all"]
-        psnr = [value for value, skip in zip(everything, self._exact, strict=True) if not skip]
-        means = {"psnr": psnr, **self._values}
-        return {
-            "frames": len(self._exact),
-            "exact": sum(self._exact),
-            **{name: fmean(means[name]) if means[name] else math.nan for name in DIRECTION},
-        }
+        """Return `frames` and `exact` (counts) and the columns of `DIRECTION`, NaN where blank.
 
-    def _distances(self, restored: Tensor, clean: Tensor) -> list[float]:
-        if self._lpips is None or not len(clean) or min(clean.shape[-2:]) < self._lpips.smallest:
-            return [math.nan] * len(clean)
-        values: list[float] = []
-        with torch.inference_mode():
-            for start in range(0, len(clean), 8):
-                pair = (frames[start : start + 8].float().div(255) for frames in (restored, clean))
-                values += self._lpips(*pair).tolist()
-        return values
+        Raises:
+            ValueError: frames are missing.
+        """
+        exact = self._truth.exact
+        if len(self._psnr) < len(exact):
+            done = len(self._psnr) + len(self._waiting)
+            raise ValueError(f"{done} of {len(exact)} frames were added; add the others first.")
+        psnr = [value for value, skip in zip(self._psnr, exact, strict=True) if not skip]
+        values = {"psnr": psnr, "psnr_all": self._psnr, **self._values}
+        means = {name: fmean(found) if found else math.nan for name, found in values.items()}
+        return {
+            **{"frames": len(exact), "exact": sum(exact)},
+            **means,
+            **self._flicker.means(),
+            "psnr_std": pstdev(psnr) if len(psnr) > 1 else math.nan,
+        }

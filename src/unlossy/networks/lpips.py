@@ -16,7 +16,7 @@ has the gradient zero where the package's has NaN.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,14 +157,23 @@ class LPIPS(nn.Module):
         if not prediction.requires_grad:
             _unit_range(prediction, "prediction")
         with torch.no_grad():
-            wanted = [_unit(features) for features in self.trunk(clean)]
-        total = prediction.new_zeros(len(prediction))
-        for k, (features, target) in enumerate(zip(self.trunk(prediction), wanted, strict=True)):
-            difference = (_unit(features) - target).square()  # (N, C_k, H_k, W_k)
-            total = total + functional.conv2d(difference, getattr(self, f"head_{k}")).mean(
-                (1, 2, 3)
-            )
-        return total
+            wanted = self.features(clean)
+        return self.between(self.features(prediction), wanted)
+
+    def features(self, frames: Tensor) -> list[Tensor]:
+        """Return the five f_k (N, C_k, H_k, W_k) of (N, 3, H, W) pictures in [0, 1].
+
+        A picture that stands in several pairs needs them once: `forward` is `between` of two.
+        """
+        return [_unit(features) for features in self.trunk(frames)]
+
+    def between(self, features: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        """Return (N,) distances between the pictures whose `features` these are."""
+        distances = [
+            functional.conv2d((f - g).square(), getattr(self, f"head_{k}")).mean((1, 2, 3))
+            for k, (f, g) in enumerate(zip(features, others, strict=True))
+        ]
+        return torch.stack(distances).sum(0)
 
 
 def _unit(features: Tensor) -> Tensor:
