@@ -26,7 +26,8 @@ class VRCNN(EnhancementModel):
 
     Args:
         channels: `y` sees and corrects the luma of BT.601 alone, as published: chroma, which a
-            codec stores more coarsely, stays as it is. `rgb` sees and corrects all three.
+            codec stores more coarsely, stays as it is. `rgb` sees and corrects all three, which an
+            RGB metric rewards.
 
     Raises:
         UserError: other channels.

@@ -28,10 +28,10 @@ class VarianceMask(nn.Module):
 
     Args:
         norm: what d is. `affine`: 1. `clip_quantile`: the 0.99 quantile of v in the clip.
-            `frame_max`: the largest v of the frame. Only the first does not depend on where a
-            window of a long clip begins, so only with it do windows join without a jump.
-        gain: None starts at 25 for `affine` (1 / gain is then a variance: QP-37 frames have
-            0.02-0.08 at their 0.99 quantile) and at 1 for the others.
+            `frame_max`: the largest v of the frame. Recurrent networks see a long clip in windows:
+            the second then jumps where two windows join, and the third from frame to frame.
+        gain: None starts at 25 for `affine` (1 / gain is then a variance: the film at QP 37 has
+            0.01-0.06 as the 0.99 quantile of its frames) and at 1 for the others.
         deviation: take the standard deviation for v, and the root of the `affine` gain above.
         cut_threshold: mean |difference| in luma, in [0, 1], above which two frames are two scenes.
 
