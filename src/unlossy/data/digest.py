@@ -42,13 +42,14 @@ def description(value: Any) -> Any:
     if is_dataclass(value):
         names = [field.name for field in fields(value)]
     elif hasattr(value, "__dict__") and not callable(value):
-        names = [name for name in vars(value) if not name.startswith("_")]
+        names = list(vars(value))
     else:
         raise TypeError(
             f"{kind.__qualname__} cannot be described by plain values; keep such parts of a source "
             "or degradation in attributes that start with an underscore."
         )
-    described = {name: description(getattr(value, name)) for name in names}
+    public = [name for name in names if not name.startswith("_")]
+    described = {name: description(getattr(value, name)) for name in public}
     return {"class": f"{kind.__module__}.{kind.__qualname__}", **described}
 
 

@@ -9,7 +9,9 @@ and what the model is, wherever the checkpoint lies. The medium draws as it drew
 
 from __future__ import annotations
 
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -18,12 +20,14 @@ from unlossy.data.cache import code_of, draws_of
 from unlossy.data.digest import code
 from unlossy.errors import UserError
 from unlossy.inference.windows import restored_windows
+from unlossy.models.model import EnhancementModel
 from unlossy.sample import Degradation, Degraded, Sample
 
 _PACKAGE = Path(__file__).parents[1]
 _GONE = frozenset({"palette", "palette_size"})  # restored frames have other colours
 
 
+@dataclass(frozen=True)
 class RestoredClips:
     """Degrades a clip and restores it again; keeps the medium's bits, times and side information.
 
@@ -35,18 +39,24 @@ class RestoredClips:
             frames of the clean size.
 
     Attributes:
-        sha256: fingerprint of the model in the checkpoint. With `made_by`, a digest of the code
-            that restores, it stands for `ckpt` in the cache.
+        sha256: fingerprint of the model in the checkpoint; with `made_by`, digests of the code that
+            degrades and restores, it stands for `ckpt` in the cache.
 
     Raises:
         UserError: the checkpoint is missing or none, or its model does not fit the medium.
     """
 
-    scale = 1
-    every = 1
+    degradation: Degradation
+    ckpt: InitVar[str]
+    sha256: str = field(init=False)
+    made_by: tuple[str, str] = field(init=False)
+    _model: EnhancementModel = field(init=False, repr=False, compare=False)
 
-    def __init__(self, degradation: Degradation, ckpt: str) -> None:
-        model = checkpoint.load(ckpt)
+    scale: ClassVar[int] = 1
+    every: ClassVar[int] = 1
+
+    def __post_init__(self, ckpt: str) -> None:
+        model, degradation = checkpoint.load(ckpt), self.degradation
         medium, holds = type(degradation).__name__, f"{ckpt} holds {type(model).__name__}"
         if missing := sorted(model.needs - degradation.keeps):
             raise UserError(
@@ -63,11 +73,14 @@ class RestoredClips:
                 f"Degradation {medium} keeps one of {degradation.every} frames, and a stage "
                 f"restores clips of which every frame is kept; set degradation.every=1."
             )
-        self.degradation = degradation
-        self.sha256 = checkpoint.fingerprint(ckpt)
         restorers = (_PACKAGE / room for room in ("inference", "models", "networks"))
-        self.made_by = (code(*restorers), code_of(degradation))
-        self._model = model.requires_grad_(False)  # forked workers share it
+        known = {
+            "sha256": checkpoint.fingerprint(ckpt),
+            "made_by": (code_of(degradation), code(*restorers)),
+            "_model": model.requires_grad_(False),  # forked workers share it
+        }
+        for name, value in known.items():
+            object.__setattr__(self, name, value)
 
     @property
     def keeps(self) -> frozenset[str]:
