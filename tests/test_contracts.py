@@ -1,11 +1,12 @@
 """One promise, every configuration: what lies in conf/ composes, builds and keeps its contract."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from unlossy import cli
 from unlossy.errors import UserError
@@ -18,12 +19,24 @@ SMALL = {"ccdnet": ["model.channels=4"]}  # keeps a step in milliseconds; nothin
 
 
 def names(group: str) -> list[str]:
-    return sorted(path.stem for path in (Path(cli.CONF) / group).glob("*.yaml"))
+    """What can be chosen in a group; a leading underscore marks what presets share."""
+    folder = Path(cli.CONF) / group
+    found = [path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml")]
+    return sorted(path.as_posix() for path in found if not path.name.startswith("_"))
 
 
-MODELS, LOSSES, DEGRADATIONS = names("model"), names("loss"), names("degradation")
+def fetching(group: str) -> list[object]:
+    """The same, with the assets that a test of each must be able to fetch."""
+    return [
+        pytest.param(name, marks=pytest.mark.assets("lpips_vgg") if "lpips" in name else ())
+        for name in names(group)
+    ]
 
 
+MODELS, LOSSES, DEGRADATIONS = names("model"), fetching("loss"), names("degradation")
+
+
+@cache  # most of a test's time; nobody changes a configuration
 def composed(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         return compose("train", [*overrides, "name=test", "source=folder", "source.path=."])
@@ -39,6 +52,9 @@ def moving_picture(frames: int = 2, height: int = 48, width: int = 64) -> torch.
 
 
 def as_sample(clip: Degraded) -> Sample:
+    stored = clip["frames"].numel() if clip["stream"] is None else len(clip["stream"])
+    flow = torch.zeros(1, max(0, len(clip["reference"]) - 1), 2, *clip["reference"].shape[-2:])
+    flow[:, :, 0] = -1  # `moving_picture` moves to the left
     return Sample(
         name=[clip["name"]],
         degraded=clip["frames"][None].float() / 255,
@@ -46,58 +62,60 @@ def as_sample(clip: Degraded) -> Sample:
         t_in=clip["t_in"][None],
         t_out=clip["t_in"][None],
         side={key: value[None] for key, value in clip["side"].items()},
-        target={},
-        bits=torch.tensor([8.0 * len(clip["stream"] or b"")]),
+        target={"flow": flow},
+        bits=torch.tensor([8.0 * stored]),
     )
 
 
-def degraded(cfg: DictConfig) -> Sample:
-    clip = build(cfg.degradation)(
-        pristine("drift", moving_picture()), torch.Generator().manual_seed(1)
-    )
-    return as_sample(clip)
+def degraded(degradation: str) -> Sample:
+    medium = build(composed(f"degradation={degradation}").degradation)
+    return as_sample(medium(pristine("drift", moving_picture()), torch.Generator().manual_seed(1)))
+
+
+kept = cache(degraded)  # for tests that only read it
 
 
 @pytest.mark.parametrize("name", DEGRADATIONS)
 def test_a_degradation_yields_a_valid_sample_and_is_deterministic(name):
-    cfg = composed(f"degradation={name}")
-    first, second = degraded(cfg), degraded(cfg)
+    first, second = degraded(name), degraded(name)
     check(first)
     assert torch.equal(first["degraded"], second["degraded"])
     assert torch.equal(first["bits"], second["bits"])
     assert first["bits"].item() > 0
-    assert set(first["side"]) >= build(cfg.degradation).keeps
+    assert set(first["side"]) >= build(composed(f"degradation={name}").degradation).keeps
 
 
 @pytest.mark.parametrize("degradation", DEGRADATIONS)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_takes_a_step_or_says_why_not(name, degradation):
-    cfg = composed(f"model={name}", f"degradation={degradation}", *SMALL.get(name, []))
-    model: EnhancementModel = build(cfg.model)
-    if refusal := refused(match, model, build(cfg.degradation)):
+    cfg = composed("loss=l1")
+    model: EnhancementModel = build(composed(f"model={name}", *SMALL.get(name, [])).model)
+    medium = build(composed(f"degradation={degradation}").degradation)
+    if refusal := refused(match, model, medium):
         assert "degradation" in refusal
         return
-    batch = degraded(cfg)
+    batch = kept(degradation)
     restored = model.restore(batch)
     assert restored.shape == batch["clean"].shape
     assert restored.min() >= 0
     assert restored.max() <= 1
-    if not model.trainable:
+    if model.assembled or not model.trainable:
         with pytest.raises(UserError, match="nothing to train"):
             introduce(model, build(cfg.loss))
         return
-    take_steps(cfg, model, batch)
+    if not torch.equal(batch["degraded"], batch["clean"]):  # else a network starts at the goal
+        take_steps(cfg, model, batch)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_loss_trains_a_model_that_provides_for_it(loss):
+    cfg = composed(f"loss={loss}")
     for name in MODELS:
-        cfg = composed(f"model={name}", f"loss={loss}", *SMALL.get(name, []))
-        model = build(cfg.model)
+        model = build(composed(f"model={name}", *SMALL.get(name, [])).model)
         if refusal := refused(introduce, model, build(cfg.loss)):
             assert "nothing to train" in refusal or "does not provide" in refusal
             continue
-        take_steps(cfg, model, degraded(cfg))
+        take_steps(cfg, model, kept("gif"))
         return
     pytest.fail(f"no model of conf/model provides for loss={loss}")
 
@@ -145,9 +163,9 @@ def test_a_model_reads_clean_only_if_it_is_teacher_forced(name):
     model = build(cfg.model).eval()
     for parameter in model.parameters():  # a network that starts as the identity reads nothing
         torch.nn.init.normal_(parameter, std=0.1)
-    batch = degraded(cfg)
     if model.teacher_forced:
         return
+    batch = kept("gif")
     expected = model.restore(batch)
     noise = torch.rand(batch["clean"].shape)
     assert torch.equal(expected, model.restore(Sample(**{**batch, "clean": noise})))
@@ -160,8 +178,12 @@ def test_every_trainable_parameter_is_in_exactly_one_group(name):
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
-# What an experiment asks of its user, by the name that the override has.
-ASKED = {"source.path": ".", "base_ckpt": "base.ckpt", "start_ckpt": "start.ckpt"}
+# What an experiment asks of its user, by the name that the override has, and which ones do.
+ASKED = {
+    "base_ckpt": lambda name: name.startswith("ccdnet") and "stage" in name,
+    "start_ckpt": lambda name: any(part in name for part in ("stage_b", "moments", "stage2")),
+    "network.flow_ckpt": lambda name: name.startswith("astf/") and "small" not in name,
+}
 
 
 @pytest.mark.parametrize("name", names("experiment"))
@@ -170,28 +192,21 @@ def test_an_experiment_composes_and_asks_for_what_it_lacks(name):
         with initialize_config_dir(str(cli.CONF), version_base="1.3"):
             return compose("train", [f"experiment={name}", "name=test", *overrides])
 
-    asked = {
-        key: path for key, path in ASKED.items() if OmegaConf.is_missing(*_parent(config(), key))
-    }
-    assert ("base_ckpt" in asked) == ("stage" in name)
-    assert ("start_ckpt" in asked) == ("stage_b" in name or "moments" in name)
+    asked = {key: f"{key}.ckpt" for key, asks in ASKED.items() if asks(name)}
     if asked:
         with pytest.raises(UserError, match="lacks a value"):
             resolved(config())
     cfg = config(*(f"{key}={value}" for key, value in asked.items()))
     plain = resolved(cfg)
-    assert plain["model"]["base_ckpt"] == asked.get("base_ckpt")
+    assert plain["model"].get("base_ckpt") == asked.get("base_ckpt")
     assert plain["init"] == asked.get("start_ckpt")
+    assert plain["data"]["degradation"].get("ckpt") == (plain["init"] if "stage2" in name else None)
     assert cfg.trainer.max_steps > 0
-    build(cfg.loss)
+    assert plain["trained"].keys() == plain["stages"].keys()
+    assert all(value is None for value in plain["trained"].values())
 
 
-def _parent(cfg: DictConfig, key: str) -> tuple[DictConfig, str]:
-    *parents, leaf = key.split(".")
-    return (OmegaConf.select(cfg, ".".join(parents)) if parents else cfg), leaf
-
-
-@pytest.mark.parametrize("name", ["ccdnet"])
+@pytest.mark.parametrize("name", ["ccdnet", "vrcnn", "basicvsr", "astf"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (33, 17)])
 def test_odd_and_tiny_frames_are_restored_at_their_size(name, size):
     cfg = composed(f"model={name}", *SMALL.get(name, []))
