@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from unlossy.inference.windows import restored_windows
+from unlossy.inference.enhance import restored_frames
+from unlossy.inference.windows import named_windows, restored_windows
+from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Restored, Sample
+from unlossy.video import Frame
 
 
 class Halve(EnhancementModel):
@@ -61,6 +67,19 @@ class FirstColor(EnhancementModel):
     def forward(self, batch: Sample) -> Restored:
         color = batch["side"]["palette"][:, :, 0, :, None, None]
         return Restored(estimate=color.expand_as(batch["degraded"]), extras={})
+
+
+class Stages(Mean):
+    """The average, what is left of it, and a picture."""
+
+    outputs = ("half", "rest")
+    pictures = ("mask",)
+
+    def restore_all(
+        self, batch: Sample, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        mean = self.restore(batch)
+        return {"half": mean / 2, "rest": mean, "mask": (mean > 0.5).float()}
 
 
 def sample(frames: Tensor, t_in: Tensor | None = None, t_out: Tensor | None = None) -> Sample:
@@ -135,6 +154,89 @@ def test_large_frames_come_fewer_at_a_time():
     assert model.seen == [3, 3, 2]
 
 
+@pytest.mark.parametrize("budget", [2**20, 3000])
+@pytest.mark.parametrize("length", [2, 9])
+def test_every_named_clip_goes_through_the_same_windows(length, budget):
+    model, batch = Stages(1), sample(clip(9, 40, 30))
+    model.reach = 1
+    whole = model(Sample(**{**batch, "degraded": batch["degraded"] / 255}))["estimate"][0]
+    at, parts = 0, []
+    for where, clips in named_windows(model, batch, length, budget=budget):
+        assert where.start == at
+        assert all(part.dtype == torch.uint8 for part in clips.values())
+        at = where.stop
+        parts.append(clips)
+    found = {name: torch.cat([clips[name] for clips in parts]) for name in parts[0]}
+    expected = {"half": whole / 2, "rest": whole, "mask": (whole > 0.5).float()}
+    assert list(found) == list(expected)
+    for name, frames in expected.items():
+        wrong = found[name].int() - (frames * 255).round().int()
+        assert wrong.abs().max() <= 1  # tiles are sums of weighted parts
+        assert (wrong != 0).float().mean() < 0.01
+    assert torch.equal(found["rest"], restored(model, batch, length=length, budget=budget))
+
+
+def test_a_model_of_one_output_names_it_with_the_empty_string():
+    ((where, clips),) = named_windows(Halve(), sample(clip(3)))
+    assert where == slice(0, 3)
+    assert torch.equal(clips[""], restored(Halve(), sample(clip(3))))
+
+
+def test_length_and_budget_are_the_model_s_own_unless_given():
+    model = Halve()
+    model.window, model.budget = 3, 2 * 6 * 5
+    batch = sample(clip(7))
+    restored(model, batch)
+    restored(model, batch, budget=1000)
+    restored(model, batch, length=5, budget=1000)
+    assert model.seen == [2, 2, 2, 1, 3, 3, 1, 5, 2]
+
+
+@pytest.mark.parametrize("part", [range(0, 9), range(0, 4), range(2, 7), range(5, 9), range(4, 5)])
+@pytest.mark.parametrize("length", [2, 9])
+def test_part_of_a_clip_has_the_rest_for_context(part, length):
+    batch, frames = sample(clip(9)), []
+    for where, restored_part in restored_windows(Mean(2), batch, length, part=part):
+        assert where.start == part.start + len(frames)
+        frames += list(restored_part)
+    whole = restored(Mean(2), batch, length=9)
+    assert torch.equal(torch.stack(frames), whole[part.start : part.stop])
+
+
+def test_a_long_context_means_small_tiles_rather_than_few_frames():
+    """Whole frames would come 4 at a time between 16 of context: five times the work."""
+
+    class Recurrent(Halve):
+        window, context, reach, budget = 60, 8, 10, 20 * 240 * 240
+
+        def forward(self, batch: Sample) -> Restored:
+            pixels.append(batch["degraded"][0, :, 0].numel())
+            return super().forward(batch)
+
+    pixels: list[int] = []
+    restored(Recurrent(), sample(clip(1, 240, 240).expand(90, -1, -1, -1)))
+    assert max(pixels) <= Recurrent.budget
+    assert sum(pixels) < 2.5 * 90 * 240 * 240
+
+
+def test_margins_beyond_the_budget_leave_one_frame_at_a_time():
+    model = Halve()
+    restored(model, sample(clip(4, 300, 300)), budget=50 * 50)
+    assert set(model.seen) == {1}
+
+
+@pytest.mark.parametrize("frames", [1, 5, 61])
+def test_a_recurrent_network_over_windows(frames):
+    """The windows' seams: 8 frames of context leave nothing visible of what lies beyond."""
+    torch.manual_seed(0)
+    model = BasicVSR(4, 1, flow="zero").eval()
+    nn.init.normal_(model.conv_last.weight, std=0.1)
+    batch = sample(clip(frames, 8, 9))
+    whole, windows = restored(model, batch, length=100), restored(model, batch, length=20)
+    assert not torch.equal(whole, batch["degraded"][0])
+    assert (whole.int() - windows.int()).abs().max() <= 1
+
+
 def test_clean_frames_cannot_be_looked_at():
     class Cheat(Halve):
         def forward(self, batch: Sample) -> Restored:
@@ -159,3 +261,14 @@ def test_no_graph_is_kept():
     frames = clip(3)
     assert torch.equal(restored(Scale(), sample(frames)), frames)
     assert not torch.is_inference_mode_enabled()
+
+
+def test_a_file_is_held_a_window_at_a_time():
+    class Recurrent(Halve):
+        window, context = 60, 8
+
+    model, frames = Recurrent().eval(), clip(150)
+    stream = (Frame(rgb, None, Fraction(n), Fraction(1)) for n, rgb in enumerate(frames))
+    pictures = [frame.rgb for frame in restored_frames(model, stream, Path("a.mp4"))]
+    assert torch.equal(torch.stack(pictures), restored(Halve(), sample(frames)))
+    assert model.seen == [68, 76, 38]
