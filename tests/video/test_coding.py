@@ -1,4 +1,6 @@
+import gc
 from io import BytesIO
+from pathlib import Path
 
 import av
 import pytest
@@ -83,3 +85,20 @@ def test_a_high_definition_picture_has_the_matrix_of_bt709():
     with av.open(BytesIO(stream), format="h264") as opened:
         luma = next(opened.decode(video=0)).to_ndarray(format="gray")[:720].mean()
     assert luma == pytest.approx(255 * 0.7152, abs=3)  # format=gray widens limited range
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_no_thread_is_left_for_a_forked_worker_to_wait_for():
+    """Garbage with threads, collected in a worker that has none of them, hangs or kills it."""
+    frames, running = ramps(), Path("/proc/self/task")
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(list(running.iterdir()))
+        for coding in CODINGS.values():
+            stream = video.encode(frames, coding).stream
+            video.decode(stream, coding.container, (4, 34, 50))
+        video.through_yuv420p(frames)
+        assert len(list(running.iterdir())) == before
+    finally:
+        gc.enable()

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorRange, Interpolation
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from torch import Tensor
 
 from unlossy.errors import UserError
@@ -132,8 +132,9 @@ def decode(stream: bytes, container: str, shape: tuple[int, int, int]) -> Decode
                 )
             track.codec_context.options = {"export_side_data": "venc_params"}
             track.codec_context.thread_count = 1
+            reformatter = VideoReformatter()
             for picture in opened.decode(track):
-                frames.append(_rgb(picture)[:, :height, :width])
+                frames.append(_rgb(picture, reformatter)[:, :height, :width])
                 qp.append(_told_qp(picture))
                 types.append(int(picture.pict_type))
     except av.FFmpegError as error:
@@ -152,8 +153,9 @@ def decode(stream: bytes, container: str, shape: tuple[int, int, int]) -> Decode
 def through_yuv420p(frames: Tensor) -> Tensor:
     """Return a clip, uint8 (T, 3, H, W), as 4:2:0 video holds it without any coding."""
     height, width = frames.shape[-2:]
-    pictures = [_rgb(picture)[:, :height, :width] for picture in _yuv(frames, "yuv420p")]
-    return torch.stack(pictures)
+    reformatter = VideoReformatter()
+    pictures = [_rgb(picture, reformatter) for picture in _yuv(frames, "yuv420p")]
+    return torch.stack([picture[:, :height, :width] for picture in pictures])
 
 
 def _padded(frames: Tensor) -> Tensor:
@@ -168,24 +170,30 @@ def _padded(frames: Tensor) -> Tensor:
 
 def _yuv(frames: Tensor, pixels: str) -> Iterator[Any]:
     """Yield the frames of a clip as an encoder takes them."""
+    reformatter = VideoReformatter()
     for index, frame in enumerate(frames):
         packed = _padded(frame[None])[0].permute(1, 2, 0).contiguous().numpy()
-        picture = av.VideoFrame.from_ndarray(packed, "rgb24").reformat(
+        picture = reformatter.reformat(
+            av.VideoFrame.from_ndarray(packed, "rgb24"),
             format=pixels,
             dst_colorspace=matrix(packed.shape[1], packed.shape[0]),
             dst_color_range=ColorRange.MPEG,
             interpolation=Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP | EXACT,
+            threads=1,
         )
         picture.pts, picture.time_base = index, Fraction(1, RATE)
         yield picture
 
 
-def _rgb(picture: Any) -> Tensor:
-    packed = picture.reformat(
+def _rgb(picture: Any, reformatter: VideoReformatter) -> Tensor:
+    # Each frame's own reformatter starts threads, which a forked worker that collects it waits for.
+    packed = reformatter.reformat(
+        picture,
         format="rgb24",
         src_colorspace=matrix(picture.width, picture.height),
         src_color_range=ColorRange.MPEG,
         interpolation=Interpolation.BICUBIC | EXACT,
+        threads=1,
     ).to_ndarray()
     return torch.from_numpy(packed).permute(2, 0, 1).contiguous()
 
