@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
+from itertools import chain
 from typing import Any, NamedTuple
 
 import av
@@ -65,7 +66,7 @@ class Coded(NamedTuple):
     """A coded clip."""
 
     stream: bytes
-    qp: Tensor  # (T,) float32 in display order, as the encoder tells it; nan where it does not
+    qp: Tensor  # (T,) float32 in display order, nan where the encoder tells none; libvpx tells crf
 
 
 class Decoded(NamedTuple):
@@ -99,7 +100,7 @@ def encode(frames: Tensor, coding: Coding) -> Coded:
             stream.width, stream.height, stream.pix_fmt = width, height, coding.pixels
             stream.codec_context.time_base = Fraction(1, RATE)
             stream.codec_context.thread_count = 1
-            for picture in (*_yuv(frames, coding.pixels), None):
+            for picture in chain(_yuv(frames, coding.pixels), [None]):
                 for packet in stream.encode(picture):
                     for told in packet.iter_sidedata():
                         if told.data_type == "quality_stats":
