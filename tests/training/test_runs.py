@@ -204,3 +204,20 @@ def test_the_report_reads_real_runs(run, own, tmp_path):
     root = Path(next(arg for arg in own if arg.startswith("run_root=")).removeprefix("run_root="))
     page = write_report(root, tmp_path / "report")
     assert "ccdnet grad_gan" in page.read_text()
+
+
+@pytest.mark.parametrize("monitor", ["val/lpips_alex", "val/tof", "psnr"])
+def test_only_what_a_validation_measures_can_be_monitored(own, monitor):
+    with pytest.raises(UserError, match="use one of val/psnr, val/ssim"):
+        call("train", *SMALL, *own, "loss=l1", "logger=csv", f"monitor={monitor}")
+
+
+def test_filters_that_the_medium_does_not_suit_are_left_out(own, capfd):
+    folder = call(
+        "train", *SMALL, *own, "loss=l1", "logger=csv", "model.steps=1", "degradation=jpeg",
+        "trainer.max_steps=1", "~baselines.nlmeans", "~baselines.bilateral", "monitor=val/ssim",
+    )  # fmt: skip
+    assert {row["model"] for row in rows_of(folder)} == {"input", "gaussian", "ccdnet"}
+    assert "does not suit it: undither" in capfd.readouterr().err
+    with pytest.raises(UserError, match="Undither needs 'palette'"):
+        call("evaluate", *own, "metrics=pixel", "model=undither", "degradation=jpeg", "~baselines")

@@ -80,7 +80,13 @@ def enhance(
         model = newest_checkpoint(run_root, source, colors)
         console.print(f"model: {model}")
     if not isinstance(model, EnhancementModel):
-        if look is not None and (way := unlike(look, checkpoint.describe(model)["training"])):
+        training = checkpoint.describe(model)["training"]
+        if training.get("after") is not None:
+            raise UserError(
+                f"{model} restores what another stage has restored before; give the checkpoint of "
+                "the model that was assembled from both."
+            )
+        if look is not None and (way := unlike(look, training)):
             console.print(f"warning: {source} {way}; expect less of the result")
         model = checkpoint.load(model).to(_device(device))
     if colors is None and (PALETTE & model.needs):
@@ -209,7 +215,8 @@ def newest_checkpoint(run_root: Path, source: Path, colors: int | None) -> Path:
         except UserError:
             continue
         learned_gifs = trained_colors(training) is not None
-        if set(training["needs"]) <= has and learned_gifs == (colors is not None):
+        fits = set(training["needs"]) <= has and learned_gifs == (colors is not None)
+        if fits and training.get("after") is None:
             return path
     kind = "a GIF" if colors is not None else "a picture without a palette"
     raise UserError(

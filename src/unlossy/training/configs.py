@@ -20,8 +20,12 @@ from unlossy.errors import UserError
 from lightning.fabric.utilities.exceptions import MisconfigurationException  # isort: skip
 
 
-def compose(overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, Any]]:
+def compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, Any]]:
     """Compose another `conf/train.yaml` within the Hydra application that is running.
+
+    Args:
+        name: what it is for, in messages.
+        overrides: as on a command line.
 
     Returns:
         The configuration, and the name chosen in each group.
@@ -33,7 +37,7 @@ def compose(overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, Any]]:
         cfg = hydra.compose("train", list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{' '.join(overrides)} does not compose: {reason}.") from error
+        raise UserError(f"The configuration of {name} does not compose: {reason}.") from error
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     return own, cfg.hydra.runtime.choices
 

@@ -125,6 +125,19 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
     return run_folder
 
 
+def check(cfg: DictConfig) -> None:
+    """Refuse a run that cannot start, as far as that shows without its data and checkpoints.
+
+    Raises:
+        UserError: as `train`.
+    """
+    check_numbers(cfg)
+    model: EnhancementModel = build(cfg.model)
+    direction(cfg.monitor, build(cfg.metrics))
+    if not model.assembled:
+        introduce(model, build(cfg.loss))
+
+
 def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     """Score a checkpoint or a filter, with the input and the default filters; return the folder.
 

@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from unlossy import checkpoint as checkpoints
 from unlossy.errors import UserError
 from unlossy.training import folder as folders
 from unlossy.training import runs
-from unlossy.training.configs import check_numbers, compose, resolved
+from unlossy.training.configs import compose, resolved
 from unlossy.training.trainers import console
 
 # First parts of the keys whose overrides on the command line are meant for every stage, too.
@@ -52,33 +53,58 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] 
     """
     if not cfg.stages:
         return runs.train(cfg, choices)
+    _check(cfg)
     config = resolved(cfg)
-    check_numbers(cfg)
+    again = _killed(cfg, config) if cfg.ckpt else None
     # As written: what they refer to is the stage's configuration, not this one.
     written = cast("dict[str, list[str]]", OmegaConf.to_container(cfg.stages, resolve=False))
-    composed = {name: compose(_of_stage(own, overrides)) for name, own in written.items()}
-    for name, path in cfg.trained.items():
-        if name not in composed:
-            raise UserError(f"trained.{name} is no stage; this recipe has {', '.join(composed)}.")
-        if path is not None:
-            checkpoints.describe(path)
-    folder = _folder(cfg, config)
+    composed = {
+        name: compose(f"stage {name}", _of_stage(own, overrides))
+        for name, own in written.items()
+        if cfg.trained.get(name) is None
+    }
+    # An hour of training is no time to wait for a typo in what comes after it.
+    for one in (*(stage for stage, _ in composed.values()), cfg):
+        runs.check(_with(one, trained=dict.fromkeys(written)))
+    folder = again or folders.make(Path(cfg.run_root), cfg.name, folders.config_hash(config))
     console.print(f"recipe folder: {folder}")
     try:
-        for number, (name, (stage, chosen)) in enumerate(composed.items(), 1):
-            console.print(f"stage {number} of {len(composed)}: {name}")
-            if cfg.trained.get(name) is None:
-                best = _finished(folder / "stages" / name) or _run(
-                    stage, chosen, cfg.trained, folder, name
-                )
-                OmegaConf.update(cfg.trained, name, str(best), force_add=True)
+        for number, name in enumerate(written, 1):
+            console.print(f"stage {number} of {len(written)}: {name}")
+            if name in composed:
+                done = _finished(folder / "stages" / name)
+                best = done or _run(*composed[name], cfg.trained, folder, name)
+                cfg = _with(cfg, trained={**cfg.trained, name: str(best)})
             console.print(f"{name}: {cfg.trained[name]}")
+        last = folder / "checkpoints" / "last.ckpt"
+        cfg = _with(cfg, ckpt=str(last) if last.exists() else None)
+        return runs.train(cfg, choices, into=folder)
     finally:
         for empty in (folder / "stages", folder):
             folders.remove_if_empty(empty)
-    last = folder / "checkpoints" / "last.ckpt"
-    cfg.ckpt = str(last) if last.exists() else None
-    return runs.train(cfg, choices, into=folder)
+
+
+def _check(cfg: DictConfig) -> None:
+    """Refuse checkpoints that a recipe cannot begin with."""
+    instead = f"name finished stages, such as trained.{next(iter(cfg.stages))}=PATH."
+    if cfg.init is not None:
+        raise UserError(f"init={cfg.init} starts one run, and this recipe has stages; {instead}")
+    if cfg.ckpt not in (None, "last"):
+        raise UserError(
+            f"ckpt={cfg.ckpt} names one run, and this recipe has stages; go on with all of it by "
+            f"ckpt=last, or {instead}"
+        )
+    for name, path in cfg.trained.items():
+        if name not in cfg.stages:
+            raise UserError(f"trained.{name} is no stage; this recipe has {', '.join(cfg.stages)}.")
+        if path is not None:
+            checkpoints.describe(path)
+
+
+def _killed(cfg: DictConfig, config: Mapping[str, Any]) -> Path:
+    """Return the folder of the recipe to go on with."""
+    digest = folders.config_hash(config)
+    return folders.find_last(Path(cfg.run_root), cfg.name, digest, "stages").parent
 
 
 def _of_stage(own: Sequence[str], typed: Sequence[str]) -> list[str]:
@@ -95,18 +121,6 @@ def _key(override: str) -> str:
     return re.split(r"[=@]", override.lstrip("+~"), maxsplit=1)[0]
 
 
-def _folder(cfg: DictConfig, config: Mapping[str, Any]) -> Path:
-    root, digest = Path(cfg.run_root), folders.config_hash(config)
-    if cfg.ckpt is None:
-        return folders.make(root, cfg.name, digest)
-    if cfg.ckpt != "last":
-        raise UserError(
-            f"ckpt={cfg.ckpt} names one run, but this recipe has stages; go on with it by "
-            f"ckpt=last, or name finished stages, such as trained.{next(iter(cfg.stages))}=PATH."
-        )
-    return folders.find_last(root, cfg.name, digest, "stages").parent
-
-
 def _finished(folder: Path) -> Path | None:
     """Return the best checkpoint of the newest run of a stage that came to its end."""
     for card in sorted(folder.glob("*/run.json"), reverse=True):
@@ -120,9 +134,16 @@ def _run(
     stage: DictConfig, choices: Mapping[str, Any], trained: DictConfig, folder: Path, name: str
 ) -> Path:
     """Run a stage, or the rest of it, and return its best checkpoint."""
-    killed = sorted((folder / "stages" / name).glob("*/checkpoints/last.ckpt"))
-    with open_dict(stage):
-        stage.trained = dict(trained)
-    stage.run_root, stage.name = str(folder / "stages"), name
-    stage.ckpt = str(killed[-1]) if killed else None
+    root = folder / "stages"
+    killed = sorted((root / name).glob("*/checkpoints/last.ckpt"))
+    ckpt = str(killed[-1]) if killed else None
+    stage = _with(stage, trained=dict(trained), run_root=str(root), name=name, ckpt=ckpt)
     return runs.train(stage, choices) / "checkpoints" / "best.ckpt"
+
+
+def _with(cfg: DictConfig, **values: Any) -> DictConfig:
+    """Return a copy of the configuration with other values: no override has to quote a path."""
+    changed = deepcopy(cfg)
+    with open_dict(changed):
+        changed.update(values)
+    return changed
