@@ -9,6 +9,8 @@ import torch
 
 from unlossy import checkpoint
 from unlossy.errors import UserError
+from unlossy.models.astf import ASTF
+from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.ccdnet import CCDNet
 from unlossy.networks.unet import UNet
 
@@ -282,3 +284,23 @@ def test_released_files_in_the_wrong_place_get_a_sentence(released):
     with pytest.raises(UserError, match="no official CCDNet"):
         checkpoint.load_official(folder / "odd.pt")
     assert "load_official" in refusal(folder / "u1.pt")
+
+
+def test_the_fingerprint_is_of_the_model_alone(saved, tmp_path):
+    own = checkpoint.fingerprint(saved)
+    change(saved, lambda content: content.update(optimizer_states=[], epoch=7))
+    change(saved, lambda content: content["state_dict"].pop("objective.adversary.network.0.weight"))
+    change(saved, lambda content: content["unlossy"]["training"].update(seed=9))
+    assert checkpoint.fingerprint(saved) == own
+    change(saved, lambda content: content["state_dict"]["model.base.outconv.bias"].add_(1e-3))
+    assert checkpoint.fingerprint(saved) != own
+
+
+def test_weights_of_nested_parts_travel_inside_too(tmp_path):
+    flow = {"_target_": "unlossy.models.basicvsr.BasicVSR", "channels": 4, "blocks": 1}
+    flow |= {"flow": "spynet", "flow_ckpt": "gone.pth"}
+    config = {"_target_": "unlossy.models.astf.ASTF", "network": flow}
+    config |= {f"{part}_ckpt": "gone.ckpt" for part in ("s", "e1", "e2")}
+    network = BasicVSR(4, 1, flow="spynet")
+    torch.save(checkpoint.pack(ASTF(network), config, TRAINING), tmp_path / "astf.ckpt")
+    assert isinstance(checkpoint.load(tmp_path / "astf.ckpt"), ASTF)

@@ -70,6 +70,26 @@ def test_a_wrong_setting_is_one_sentence(door, tmp_path, arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["experiment=astf/small", "trained.stage1=no where.ckpt"], ["no where.ckpt"]),
+        (["experiment=astf/small", "ckpt=last"], ["ckpt=last", "astf_small"]),
+        (["experiment=astf/small_stage2", "start_ckpt=nowhere.ckpt"], ["nowhere.ckpt"]),
+        (["experiment=astf/stage1"], ["network.flow_ckpt"]),
+        (["model=astf", "degradation=hevc"], ["no trained parts", "experiment=astf/small"]),
+        (["model=astf", "model.s_ckpt=nowhere.ckpt"], ["e1_ckpt"]),
+        (["model=basicvsr", "loss=flow"], ["does not provide"]),
+        (["degradation=hevc", "degradation.qp=52"], ["qp"]),
+        (["model=vrcnn", "loss=l1", "monitor=val/fid"], ["monitor=val/fid", "val/psnr"]),
+    ],
+)
+def test_a_wrong_recipe_is_one_sentence(door, tmp_path, footage, arguments, words):
+    own = ["logger=csv", "metrics=pixel", "source=folder", f"source.path={footage}"]
+    assert_one_sentence(door("train", *own, *arguments), *words)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         (["data.crop=8"], ["data.crop"]),
         (["degradation.every=2"], ["keeps one of 2"]),
         (["trainer.accelerator=tpu"], ["lightning.Trainer"]),

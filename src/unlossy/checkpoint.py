@@ -208,7 +208,12 @@ def _with_embedded_weights(config: Mapping[str, Any]) -> dict[str, Any]:
             return [embedded(None, item) for item in value]
         return EMBEDDED if str(key).endswith("_ckpt") and value is not None else value
 
-    return {key: embedded(key, value) for key, value in config.items()}
+    try:
+        return {key: embedded(key, value) for key, value in config.items()}
+    except RecursionError as error:
+        raise UserError(
+            f"{config.get('_target_')} does not take arguments that hold themselves."
+        ) from error
 
 
 def _read(path: str | Path) -> dict[str, Any]:

@@ -100,6 +100,16 @@ def test_strip_shows_frames_unchanged_over_their_amplified_difference(tmp_path):
     assert difference.sum() == 10 * AMPLIFY
 
 
+def test_strip_draws_pictures_without_comparing_them(tmp_path):
+    clean = torch.randint(0, 200, (3, 20, 160), dtype=torch.uint8)
+    strip({"same": clean}, clean, tmp_path / "strip.png", {"mask": clean.flip(0)})
+    sheet = np.asarray(Image.open(tmp_path / "strip.png"))
+    top, left = TEXT + 2 * MARGIN, MARGIN + 2 * 160 + MARGIN
+    shown = sheet[top : top + 40 : 2, left : left + 320 : 2]
+    assert np.array_equal(shown, clean.flip(0).permute(1, 2, 0).numpy())
+    assert (sheet[top + 40 :, left : left + 320] == 255).all()
+
+
 def test_strip_refuses_frames_of_another_shape(tmp_path):
     clean = torch.zeros(3, 4, 4, dtype=torch.uint8)
     with pytest.raises(ValueError, match="'input' is"):

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from unlossy.errors import UserError
-from unlossy.training.runs import build
+from unlossy.training.configs import build
 from unlossy.training.schedules import CosineRestarts
 
 CONF = Path(__file__).parents[2] / "conf"
