@@ -221,3 +221,15 @@ def test_filters_that_the_medium_does_not_suit_are_left_out(own, capfd):
     assert "does not suit it: undither" in capfd.readouterr().err
     with pytest.raises(UserError, match="Undither needs 'palette'"):
         call("evaluate", *own, "metrics=pixel", "model=undither", "degradation=jpeg", "~baselines")
+
+
+def test_a_ratio_of_loss_weights_is_measured_once(own, monkeypatch):
+    term = "{_target_: unlossy.losses.pixel.Charbonnier, reduction: sum}"
+    more = "{_target_: unlossy.losses.objective.Weighted, weight: 2, ratio_to: charbonnier"
+    ratio = [*SMALL, *own, "loss=charbonnier", f"+loss.terms.more={more}, term: {term}}}"]
+    ratio += ["logger=csv", "test=false", "schedule=constant", "trainer.max_steps=2"]
+    last = call("train", *ratio) / "checkpoints" / "last.ckpt"
+    factor = torch.load(last, weights_only=True)["state_dict"]["objective.terms.more.factor"]
+    assert factor == pytest.approx(1 / (40 * 56 * 3), rel=1e-3)  # of a sum to its mean
+    monkeypatch.setattr("unlossy.losses.objective.Objective.balance", None)
+    assert call("train", *ratio, "ckpt=last") == last.parents[1]
