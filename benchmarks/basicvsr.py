@@ -1,10 +1,10 @@
-"""BasicVSR on a clip: the plain formulation against ours, bfloat16, and memory over 30 and 300 frames.
+"""BasicVSR on a clip: the plain formulation against ours, bfloat16, and memory as a clip grows.
 
     python benchmarks/basicvsr.py [--frames 8] [--blocks 10] [--rounds 5] [--flow spynet]
 
-plain    the network as published: a loop over frames, one call of SPyNet for each pair and
-         direction, NCHW, nothing in place
-ours     `BasicVSR`: all flows in one call, channels_last, in place
+plain    the network as published: a loop over frames, one pass of SPyNet for each pair and
+         direction, torch's own convolutions in NCHW, nothing in place
+ours     `BasicVSR`: all flows in one call with NNPACK's 7x7 convolutions, channels_last, in place
 
 Same weights, equal outputs, both in inference mode, in turns in one process; times are medians. The
 memory part restores clips of 30 and 300 frames in windows, each in a fresh process: what the peak
@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from unlossy.inference.windows import restored_windows
 from unlossy.models.basicvsr import BasicVSR
-from unlossy.networks.flow import warp
+from unlossy.networks.flow import SPyNet, warp
 from unlossy.sample import Sample
 
 HEIGHT, WIDTH = 180, 320
@@ -52,13 +52,13 @@ def plain(model: BasicVSR, clip: Tensor) -> Tensor:
     later: list[Tensor] = []
     for t in range(last, -1, -1):
         if t < last and model.aligned:
-            h = warp(h, model.spynet(frames[t], frames[t + 1]))
+            h = warp(h, plain_flow(model.spynet, frames[t], frames[t + 1]))
         h = trunk(model.backward_trunk, frames[t], h)
         later.insert(0, h)
     h, outputs = torch.zeros_like(h), []
     for t in range(last + 1):
         if t > 0 and model.aligned:
-            h = warp(h, model.spynet(frames[t], frames[t - 1]))
+            h = warp(h, plain_flow(model.spynet, frames[t], frames[t - 1]))
         h = trunk(model.forward_trunk, frames[t], h)
         y = functional.leaky_relu(model.fusion(torch.cat([later[t], h], 1)), 0.1)
         y = functional.leaky_relu(model.conv_hr(y), 0.1)
@@ -66,14 +66,40 @@ def plain(model: BasicVSR, clip: Tensor) -> Tensor:
     return torch.stack(outputs, 1)
 
 
+def plain_flow(network: SPyNet, ref: Tensor, supp: Tensor) -> Tensor:
+    height, width = ref.shape[-2:]
+    rounded = [-(-size // 32) * 32 for size in (height, width)]
+    pyramids = []
+    for frame in (ref, supp):
+        frame = functional.interpolate(frame, rounded, mode="bilinear")
+        levels = [(frame - network.mean) / network.std]
+        for _ in range(5):
+            levels.insert(0, functional.avg_pool2d(levels[0], 2))
+        pyramids.append(levels)
+    flow = ref.new_zeros(len(ref), 2, *pyramids[0][0].shape[-2:])
+    for k, (here, there) in enumerate(zip(*pyramids, strict=True)):
+        if k:
+            flow = 2 * functional.interpolate(
+                flow, scale_factor=2, mode="bilinear", align_corners=True
+            )
+        y = torch.cat([here, warp(there, flow, "border"), flow], 1)
+        for layer in network.basic_module[k].basic_module:
+            relu = isinstance(layer, nn.ReLU)
+            y = y.relu() if relu else functional.conv2d(y, layer.weight, layer.bias, padding=3)
+        flow = flow + y
+    flow = functional.interpolate(flow, (height, width), mode="bilinear")
+    scale = flow.new_tensor([width / rounded[1], height / rounded[0]])
+    return flow * scale.view(1, 2, 1, 1)
+
+
 def network(channels: int, blocks: int, flow: Literal["spynet", "zero"]) -> BasicVSR:
     """Random weights; flows of about a pixel and a visible change of the picture."""
     torch.manual_seed(0)
     model = BasicVSR(channels, blocks, flow=flow).eval()
-    nn.init.normal_(model.conv_last.weight, std=0.02)
+    nn.init.normal_(model.conv_last.weight, std=0.05)
     if flow == "spynet":
         for level in model.spynet.basic_module:
-            nn.init.normal_(level.basic_module[-1].weight, std=0.005)
+            nn.init.normal_(level.basic_module[-1].weight, std=0.1)
     return model
 
 
@@ -167,9 +193,7 @@ def main() -> None:
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)  # frames, in the child
     arguments = parser.parse_args()
     if arguments.peak_of:
-        peak(
-            arguments.peak_of, arguments.memory_channels, arguments.memory_blocks, arguments.flow
-        )
+        peak(arguments.peak_of, arguments.memory_channels, arguments.memory_blocks, arguments.flow)
         return
     print(
         f"{arguments.frames} frames of {WIDTH}x{HEIGHT}, 64 channels, {arguments.blocks} blocks, "

@@ -78,7 +78,7 @@ def test_parts_of_a_batch_and_gradients_change_nothing(monkeypatch):
     ref, supp = torch.rand(2, 3, 3, 20, 30)
     with_gradient = network(ref, supp)
     assert with_gradient.requires_grad
-    monkeypatch.setattr("unlossy.networks.flow._BUDGET", 2 * 20 * 30)
+    monkeypatch.setattr("unlossy.networks.flow._BUDGET_CPU", 2 * 20 * 30)
     with torch.no_grad():
         torch.testing.assert_close(network(ref, supp), with_gradient, rtol=0, atol=1e-5)
 
@@ -121,3 +121,13 @@ def test_weights_that_are_no_spynet_are_refused(case):
         weights["basic_module.6.basic_module.0.weight"] = torch.zeros(32, 8, 7, 7)
     with pytest.raises(ValueError, match=r"no SPyNet|do not fit"):
         SPyNet.from_weights(weights)
+
+
+def test_the_fast_convolutions_of_a_cpu_are_the_plain_ones():
+    """NNPACK's, whatever the layout of weights; where it is missing both are torch's own."""
+    network = shake(SPyNet())
+    ref, supp = torch.rand(2, 2, 3, 20, 40)
+    with_gradient = network(ref, supp).detach()
+    network.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(network(ref, supp), with_gradient, rtol=0, atol=2e-5)

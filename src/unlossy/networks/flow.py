@@ -26,8 +26,9 @@ from torch.nn import functional
 from unlossy.networks.unet import load_tolerantly
 
 _FIRST = "basic_module.0.basic_module.0.weight"
-# Pixels that go through SPyNet at once where no gradient is wanted; 64 maps of them are 0.25 GB.
-_BUDGET = 2**20
+# Pixels that go through SPyNet at once where no gradient is wanted, 64 maps of them at its widest.
+# NNPACK is fastest with one picture, a GPU with many.
+_BUDGET_CPU, _BUDGET_GPU = 2**16, 2**22
 
 
 class SPyNet(nn.Module):
@@ -70,7 +71,8 @@ class SPyNet(nn.Module):
             ref, supp = ref.float(), supp.float()
             if torch.is_grad_enabled():
                 return self._flow(ref, supp)
-            part = max(1, _BUDGET // (ref.shape[-2] * ref.shape[-1]))
+            budget = _BUDGET_GPU if ref.is_cuda else _BUDGET_CPU
+            part = max(1, budget // (ref.shape[-2] * ref.shape[-1]))
             parts = zip(torch.split(ref, part), torch.split(supp, part), strict=True)
             return torch.cat([self._flow(a, b) for a, b in parts])
 
@@ -112,7 +114,7 @@ class _Level(nn.Module):
         widths = (8, 32, 64, 32, 16, 2)
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
-            layers += [nn.Conv2d(inputs, outputs, 7, padding=3), nn.ReLU(inplace=True)]
+            layers += [_Conv(inputs, outputs, 7, padding=3), nn.ReLU(inplace=True)]
         self.basic_module = nn.Sequential(*layers[:-1])
         for last in self.basic_module[-1].parameters():
             nn.init.zeros_(last)
@@ -120,6 +122,18 @@ class _Level(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         change: Tensor = self.basic_module(x)
         return change
+
+
+class _Conv(nn.Conv2d):
+    """A 7x7 convolution, on a CPU by NNPACK's FFT: a quarter of the time, the same to 2e-6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        # torch takes NNPACK by itself only for batches of 16 and without oneDNN. Asking whether it
+        # is there also sets it up, without which the call fails.
+        direct = x.device.type != "cpu" or torch.is_grad_enabled()
+        if direct or not torch._nnpack_available():
+            return super().forward(x)
+        return torch._nnpack_spatial_convolution(x, self.weight, self.bias, padding=3)
 
 
 def warp(x: Tensor, flow: Tensor, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
