@@ -56,7 +56,18 @@ def test_report_has_tables_plots_and_pictures(make_run, tmp_path):
     with (page.parent / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["model"] for line in lines] == ["input", "nlmeans", "ccdnet"]
-    assert float(lines[2]["psnr_std"]) == pytest.approx(0.5**0.5)
+    assert float(lines[2]["psnr_seeds_std"]) == pytest.approx(0.5**0.5)
+
+
+def test_flicker_has_a_section_where_it_was_measured(make_run, tmp_path):
+    folder = make_run("run", _rows(1.0))
+    assert "## Flicker" not in write_report(tmp_path / "runs", tmp_path / "out").read_text()
+    header, *lines = (folder / "rows.csv").read_text().splitlines()
+    widened = [f"{header},tof,psnr_std", *(f"{line},0.25,1.5" for line in lines)]
+    (folder / "rows.csv").write_text("\n".join(widened))
+    text = write_report(tmp_path / "runs", tmp_path / "out").read_text()
+    assert text.index("## Flicker") > text.index("### bunny, gif")
+    assert "| input |  |  | **0.250** |" in text
 
 
 def test_an_unwritable_place_gets_a_sentence(make_run, tmp_path):

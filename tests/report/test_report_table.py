@@ -6,7 +6,7 @@ import pytest
 from made_rows import make_row
 from rich.console import Console
 
-from unlossy.report.table import COLUMNS, markdown, marks, print_table, spread, summarise
+from unlossy.report.table import COLUMNS, FLICKER, markdown, marks, print_table, spread, summarise
 
 PSNR = next(column for column in COLUMNS if column.key == "psnr")
 LPIPS = next(column for column in COLUMNS if column.key == "lpips_alex")
@@ -73,13 +73,13 @@ def _seeded(psnrs, loss):
 
 def test_spread_is_the_sample_deviation_over_seeds():
     (line,) = spread(_seeded([30.0, 31.0, 32.0], "grad"))
-    assert (line["seeds"], line["psnr"], line["psnr_std"]) == (3, 31.0, 1.0)
+    assert (line["seeds"], line["psnr"], line["psnr_seeds_std"]) == (3, 31.0, 1.0)
 
 
 def test_one_seed_has_no_spread():
     (line,) = spread(_seeded([30.0], "grad"))
     assert line["seeds"] == 1
-    assert "psnr_std" not in line
+    assert not [key for key in line if key.endswith("_seeds_std")]
 
 
 def test_marks_best_and_what_is_within_noise_of_it():
@@ -122,3 +122,40 @@ def test_long_clip_lists_are_not_printed():
     console = Console(record=True, width=160)
     print_table(rows, console=console)
     assert "shot00" not in console.export_text()
+
+
+FLICKERS = {"warp_error": 2.5, "warp_floor": 2.0, "tof": 0.25, "flicker_flat": 1.5}
+
+
+def test_flicker_has_a_table_of_its_own_where_it_was_measured(rows):
+    rows.append(make_row("input", "a", 20.0, source="clips", **FLICKERS))
+    rows.append(
+        make_row("ccdnet", "a", 21.0, loss="grad", source="clips", **FLICKERS | {"tof": 0.125})
+    )
+    lines = spread(rows)
+    text = markdown(lines, FLICKER)
+    assert "### clips, gif: 1 clips, 10 frames" in text
+    assert "bunny" not in text
+    assert "| ccdnet grad | 2.50 | 2.00 | **0.125** |  |  | **1.500** |  |  |" in text
+    assert markdown(lines).count("###") == 2
+    console = Console(record=True, width=160)
+    print_table(rows, console=console)
+    assert "tOF" in console.export_text()
+
+
+def test_rows_without_flicker_have_no_such_table(rows):
+    assert markdown(spread(rows), FLICKER) == ""
+    console = Console(record=True, width=160)
+    print_table(rows, console=console)
+    assert "tOF" not in console.export_text()
+
+
+def test_flicker_is_averaged_over_clips_and_seeds():
+    seeded = [
+        make_row("ccdnet", clip, 30.0, loss="grad", run=f"run{seed}", seed=seed, tof=tof + seed)
+        for seed in range(2)
+        for clip, tof in (("a", 1.0), ("b", 2.0), ("photo", math.nan))
+    ]
+    (line,) = spread(seeded)
+    assert line["tof"] == pytest.approx(2.0)
+    assert line["tof_seeds_std"] == pytest.approx(0.5**0.5)

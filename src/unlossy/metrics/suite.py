@@ -35,10 +35,10 @@ from unlossy.metrics.flicker import Flicker, FlickerScores
 from unlossy.metrics.reference import BLOCK, Reference
 from unlossy.networks.lpips import LPIPS
 
-# +1 where higher is better, -1 where lower is, 0 for what says nothing of the restored clip.
+# +1 where higher is better, -1 where lower is, 0 for what ranks nobody.
 DIRECTION = {
     **{"psnr": 1, "psnr_all": 1, "ssim": 1, "ssim_uniform7": 1, "lpips_alex": -1},
-    **{"warp_error": -1, "warp_floor": 0, "tof": -1, "tlp": -1, "mabd": -1},
+    **{"warp_error": 0, "warp_floor": 0, "tof": -1, "tlp": -1, "mabd": -1},
     **{"flicker_flat": -1, "flicker_textured": -1, "psnr_std": -1},
 }
 

@@ -22,7 +22,15 @@ from unlossy.report.rows import (
     number,
     read_json,
 )
-from unlossy.report.table import PROTOCOL, READING, markdown, spread, write_csv
+from unlossy.report.table import (
+    FLICKER,
+    FLICKER_READING,
+    PROTOCOL,
+    READING,
+    markdown,
+    spread,
+    write_csv,
+)
 
 LEGEND = (
     "**Best of a column**; ~ within noise of it, which takes two seeds to tell. "
@@ -51,6 +59,7 @@ def write_report(root: Path, out: Path) -> Path:
                 f"# Results of {len(runs)} run{'s' if len(runs) > 1 else ''} under `{root.name}`\n",
                 f"{PROTOCOL}\n\n{READING} {LEGEND}\n",
                 markdown(lines),
+                *_flicker(lines),
                 *_distances(rows, root),
                 *_clips(rows, lines, out),
                 *_steps(rows, root, out),
@@ -64,6 +73,11 @@ def write_report(root: Path, out: Path) -> Path:
             f"Cannot write the report to {out} ({error}); name another folder."
         ) from error
     return out / "report.md"
+
+
+def _flicker(lines: Sequence[Row]) -> list[str]:
+    tables = markdown(lines, FLICKER)
+    return [f"## Flicker\n\n{FLICKER_READING}\n", tables] if tables else []
 
 
 def _distances(rows: Sequence[Row], root: Path) -> list[str]:

@@ -52,9 +52,26 @@ COLUMNS = (
     Column("share_below_input", "below", ".0%", -1),
     Column("seconds_per_frame", "s/frame", ".3f", 0),
 )
+# A second table: a blurred clip scores well in `warp_error`, which therefore ranks nobody.
+FLICKER = (
+    Column("warp_error", "warp", ".2f", 0),
+    Column("warp_floor", "floor", ".2f", 0),
+    Column("tof", "tOF", ".3f", -1),
+    Column("tlp", "tLP", ".3f", -1),
+    Column("mabd", "MABD", ".3f", -1),
+    Column("flicker_flat", "flat", ".3f", -1),
+    Column("flicker_textured", "textured", ".3f", -1),
+    Column("psnr_std", "PSNR dev.", ".2f", -1),
+)
+FLICKER_READING = (
+    "Differences from frame to frame that the clean clip has not: warp, mean square of 1e-4 along "
+    "its motion, and its own as floor; tOF, pixels; tLP, hundredths of LPIPS; MABD, squared levels "
+    "of mean brightness; flat and textured, levels of luma there; PSNR dev., dB over time."
+)
 MEANS = (
     *("psnr", "psnr_all", "gain", "ssim", "ssim_uniform7", "lpips_alex"),
     *("bits", "bpp", "seconds_per_frame"),
+    *(column.key for column in FLICKER),
 )
 
 
@@ -91,7 +108,7 @@ def spread(rows: Iterable[Row]) -> list[Row]:
     """Return one line per model as `summarise`, averaged over the seeds of `collect`'s rows.
 
     The input comes first, then what was not trained. Adds `seeds` and, from two seeds on,
-    `<column>_std` for every column of `COLUMNS` and `MEANS`.
+    `<column>_seeds_std` for every column of `COLUMNS` and `MEANS`.
     """
     by_run = [
         line for members in grouped(rows, "run", "seed").values() for line in summarise(members)
@@ -103,7 +120,7 @@ def spread(rows: Iterable[Row]) -> list[Row]:
             values = [value for seed in seeds if (value := number(seed, column)) is not None]
             line[column] = fmean(values) if values else None
             if len(values) > 1:
-                line[f"{column}_std"] = stdev(values)
+                line[f"{column}_seeds_std"] = stdev(values)
         lines.append(line)
     return sorted(lines, key=lambda line: (line["model"] != INPUT, bool(line["loss"])))
 
@@ -138,7 +155,7 @@ def _error(line: Row, column: Column) -> float:
     """Standard error of the mean over seeds: infinite for one seed, zero for a fixed filter."""
     if not line["loss"]:
         return 0.0
-    deviation = number(line, f"{column.key}_std")
+    deviation = number(line, f"{column.key}_seeds_std")
     return math.inf if deviation is None else deviation / math.sqrt(line["seeds"])
 
 
@@ -156,16 +173,26 @@ def print_table(
     for members in grouped(rows, "source", "degradation").values():
         if len({row["clip"] for row in members}) <= PER_CLIP_LINES:
             _print(_per_clip(members), console)
-    for lines in grouped(
-        summarise(rows) if summary is None else summary, "source", "degradation"
-    ).values():
-        table = _table(_caption(lines))
-        for column in COLUMNS:
-            table.add_column(column.title, justify="right", no_wrap=True)
-        for cells in _cells(lines, "[bold green]{}[/]", "{}~"):
-            table.add_row(*cells)
-        _print(table, console)
-    console.print(f"{PROTOCOL} {READING}", style="dim")
+    summary = summarise(rows) if summary is None else summary
+    for columns, reading in ((COLUMNS, f"{PROTOCOL} {READING}"), (FLICKER, FLICKER_READING)):
+        for lines in _groups(summary, columns):
+            table = _table(_caption(lines))
+            for column in columns:
+                table.add_column(column.title, justify="right", no_wrap=True)
+            for cells in _cells(lines, columns, "[bold green]{}[/]", "{}~"):
+                table.add_row(*cells)
+            _print(table, console)
+        if _groups(summary, columns):
+            console.print(reading, style="dim")
+
+
+def _groups(lines: Iterable[Row], columns: Sequence[Column]) -> list[list[Row]]:
+    """Return the lines per (source, degradation), without those that fill none of the columns."""
+    return [
+        members
+        for members in grouped(lines, "source", "degradation").values()
+        if any(number(line, column.key) is not None for line in members for column in columns)
+    ]
 
 
 def _per_clip(rows: Sequence[Row]) -> Table:
@@ -220,14 +247,17 @@ def _print(table: Table, console: Console) -> None:
         console.width = width
 
 
-def markdown(lines: Sequence[Row]) -> str:
-    """Return a Markdown table per (source, degradation): best bold, within noise of it with a ~."""
+def markdown(lines: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> str:
+    """Return a Markdown table per (source, degradation): best bold, within noise of it with a ~.
+
+    Where none of the columns is filled there is no table.
+    """
     parts = []
-    for members in grouped(lines, "source", "degradation").values():
-        titles = ["model", *(column.title for column in COLUMNS)]
+    for members in _groups(lines, columns):
+        titles = ["model", *(column.title for column in columns)]
         parts += [f"### {_caption(members)}", "", _markdown_line(titles)]
-        parts.append(_markdown_line(["---", *("---:" for _ in COLUMNS)]))
-        parts += [_markdown_line(cells) for cells in _cells(members, "**{}**", "{} ~")]
+        parts.append(_markdown_line(["---", *("---:" for _ in columns)]))
+        parts += [_markdown_line(cells) for cells in _cells(members, columns, "**{}**", "{} ~")]
         parts.append("")
     return "\n".join(parts)
 
@@ -245,13 +275,15 @@ def _caption(lines: Sequence[Row]) -> str:
     )
 
 
-def _cells(lines: Sequence[Row], best: str, noise: str) -> list[list[str]]:
+def _cells(
+    lines: Sequence[Row], columns: Sequence[Column], best: str, noise: str
+) -> list[list[str]]:
     """Return the cells of a table as text, the marked ones set in `best` and `noise`."""
     forms = {"": "{}", "best": best, "noise": noise}
     table = [[label(line)] for line in lines]
     for line, cells in zip(lines, table, strict=True):
         cells[0] += f" (n={line['seeds']})" if line.get("seeds", 1) > 1 else ""
-    for column in COLUMNS:
+    for column in columns:
         for line, cells, mark in zip(lines, table, marks(lines, column), strict=True):
             text = _value(line, column)
             cells.append(forms[mark].format(text) if text else text)
@@ -259,7 +291,7 @@ def _cells(lines: Sequence[Row], best: str, noise: str) -> list[list[str]]:
 
 
 def _value(line: Row, column: Column) -> str:
-    value, deviation = _shown(line, column), number(line, f"{column.key}_std")
+    value, deviation = _shown(line, column), number(line, f"{column.key}_seeds_std")
     if value is None:
         return ""
     text = format(value, column.form)
