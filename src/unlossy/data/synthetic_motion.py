@@ -85,12 +85,12 @@ class SyntheticMotion(Source):
         flows, visible = [], []
         for t in range(start, start + count - 1):
             owner = _topmost(layers, t, points)
-            flow = torch.zeros_like(points)  # (H, W, 2)
-            for k, layer in enumerate(layers):
-                step = torch.linalg.inv(layer.poses[t + 1]) @ layer.poses[t]
-                flow = torch.where((owner == k)[..., None], _moved(step, points) - points, flow)
-            flows.append(flow.permute(2, 0, 1).float())
-            visible.append((_topmost(layers, t + 1, points + flow) == owner)[None])
+            steps = [torch.linalg.inv(own.poses[t + 1]) @ own.poses[t] for own in layers]
+            there = _moved(steps[0], points)  # (H, W, 2)
+            for k, step in enumerate(steps[1:], 1):
+                there[owner == k] = _moved(step, points[owner == k])
+            flows.append((there - points).permute(2, 0, 1))
+            visible.append((_topmost(layers, t + 1, there) == owner)[None])
         size = (clip.height, clip.width)
         return {
             "flow": torch.stack(flows) if flows else torch.zeros(0, 2, *size),
@@ -162,7 +162,7 @@ class SyntheticMotion(Source):
             a, b = size * math.cos(angle * time), size * math.sin(angle * time)
             shifted = (x - a * x + b * y + step[0] * time, y - b * x - a * y + step[1] * time)
             poses[t, :2] = torch.tensor([[a, -b, shifted[0]], [b, a, shifted[1]]])
-        return _Layer(poses, torch.tensor([x, y], dtype=torch.float64), radius)
+        return _Layer(poses, torch.tensor([x, y]), radius)
 
 
 class _Layer(NamedTuple):
@@ -172,25 +172,24 @@ class _Layer(NamedTuple):
 
 
 def _grid(clip: Clip) -> Tensor:
-    """Return the pixels' (x, y) as float64 (H, W, 2)."""
-    y, x = torch.meshgrid(
-        torch.arange(clip.height, dtype=torch.float64),
-        torch.arange(clip.width, dtype=torch.float64),
-        indexing="ij",
-    )
-    return torch.stack([x, y], dim=-1)
+    """Return the pixels' (x, y), float32 (H, W, 2)."""
+    y, x = torch.arange(float(clip.height)), torch.arange(float(clip.width))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
 def _moved(pose: Tensor, points: Tensor) -> Tensor:
-    return points @ pose[:2, :2].T + pose[:2, 2]
+    """Apply a pose, composed in float64, to points (..., 2)."""
+    x, y = points.unbind(-1)
+    (a, b, c), (d, e, f) = pose[:2].tolist()
+    return torch.stack([a * x + b * y + c, d * x + e * y + f], dim=-1)
 
 
 def _topmost(layers: Sequence[_Layer], t: int, points: Tensor) -> Tensor:
     """Return the index (H, W) of the layer that is seen at each point of frame t."""
-    owner = torch.zeros(points.shape[:-1], dtype=torch.long)
-    for k, layer in enumerate(layers):
-        inside = (_moved(layer.poses[t], points) - layer.center).norm(dim=-1) < layer.radius
-        owner[inside] = k
+    owner = torch.zeros(points.shape[:-1], dtype=torch.uint8)
+    for k, layer in enumerate(layers[1:], 1):
+        away = _moved(layer.poses[t], points) - layer.center
+        owner[away.square().sum(-1) < layer.radius**2] = k
     return owner
 
 
@@ -200,13 +199,13 @@ def _shown(picture: Tensor, layers: Sequence[_Layer], t: int) -> Tensor:
     points = _grid(Clip("", 1, height, width, ""))
     owner = _topmost(layers, t, points)
     frame = torch.empty_like(picture)
-    last = torch.tensor([max(width - 1, 1), max(height - 1, 1)], dtype=torch.float64)
+    last = torch.tensor([max(width - 1, 1), max(height - 1, 1)])
     for k, layer in enumerate(layers):
         texture = picture if k == 0 else picture.flip(-1)
         places = _moved(layer.poses[t], points[owner == k])  # (n, 2)
         frame[:, owner == k] = functional.grid_sample(
             texture[None],
-            (2 * places / last - 1).float()[None, None],
+            (2 * places / last - 1)[None, None],
             mode="bicubic",  # bilinear would blur by as much as the motion is off the grid
             padding_mode="reflection",
             align_corners=True,
