@@ -7,9 +7,10 @@ plain    the network as published: a loop over frames, one pass of SPyNet for ea
 ours     `BasicVSR`: all flows in one call with NNPACK's 7x7 convolutions, channels_last, in place
 
 Same weights, equal outputs, both in inference mode, in turns in one process; times are medians. The
-memory part restores clips of 30 and 300 frames in windows, each in a fresh process: what the peak
-of the resident set (Linux) has over a process that only loaded the libraries and restored 2 frames.
-It is run with `--memory-channels`, so that 300 frames take minutes and not an hour.
+memory part restores clips of 30, 76 and 300 frames in windows of 60 with 8 of context on each side,
+so that up to 76 are in flight, each in a fresh process: growth of the resident set's peak (Linux)
+over what it was with the libraries loaded, 2 frames restored and the clip in memory. It is run with
+`--memory-channels` and `--memory-blocks`, or 300 frames would take an hour.
 """
 
 from __future__ import annotations
@@ -201,8 +202,8 @@ def main() -> None:
     )
     compare(arguments.frames, arguments.blocks, arguments.flow, arguments.rounds)
     if sys.platform == "linux":
-        print(f"memory with {arguments.memory_channels} channels:")
-        for frames in (30, 300):
+        print(f"memory, {arguments.memory_channels} channels, {arguments.memory_blocks} blocks:")
+        for frames in (30, BasicVSR.window + 2 * BasicVSR.context, 300):
             subprocess.run([sys.executable, *sys.argv, "--peak-of", str(frames)], check=True)
 
 
