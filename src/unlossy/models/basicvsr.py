@@ -10,7 +10,8 @@ Chan et al., "BasicVSR: The Search for Essential Components in Video Super-Resol
 CVPR 2021, arXiv 2012.02181; named as in BasicSR's state dicts. Departures: at scale 1 (compressed
 video, as in ASTF, CVPRW 2021) the head has no pixel shuffles; `flow=zero` leaves the flow network
 out and passes features on where they are; a fresh network starts at up(x_t), its last convolution
-being zero, and its trunks start from filters that see detail (`_see_detail`). All flows of a clip, in both directions, are one call of SPyNet.
+being zero, and its trunks start from filters that see detail (`_see_detail`). All flows of a clip,
+in both directions, are one call of SPyNet.
 
 A scene cut is met like any other pair of frames: the flow across it means nothing, and the trunks
 have to learn from the frame beside the warped features that they do not fit.
