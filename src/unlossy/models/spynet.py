@@ -15,11 +15,14 @@ the other, each starting from the one before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unlossy.errors import UserError
 from unlossy.models.model import EnhancementModel
@@ -48,23 +51,49 @@ class SPyNetWarp(EnhancementModel):
             self.spynet.basic_module = nn.ModuleList([levels[0]] * len(levels))
 
     def forward(self, batch: Sample) -> Restored:
-        """Predict (B, T, 3, H, W).
+        """Predict (B, T, 3, H, W); in training mode `extras["flows"]` holds those of all levels.
 
         Raises:
             UserError: in training mode, the clips have one frame.
         """
         frames: Tensor = batch["degraded"]
-        clips, count = frames.shape[:2]
+        clips, count, _, height, width = frames.shape
         if count == 1:
             if self.training:
                 raise UserError("SPyNetWarp learns from pairs of frames; use data.frames=2.")
-            nothing = frames.new_zeros(clips, 0, 2, *frames.shape[-2:])
+            nothing = frames.new_zeros(clips, 0, 2, height, width)
             return Restored(estimate=frames, extras={"flow": nothing})
         successors = frames[:, 1:].flatten(0, 1)
-        flow = self.spynet(frames[:, :-1].flatten(0, 1), successors)  # (B (T - 1), 2, h, w)
+        flows: list[Tensor] = []
+        with self._overheard(flows):
+            flow = self.spynet(frames[:, :-1].flatten(0, 1), successors)  # (B (T - 1), 2, H, W)
         warped = warp(successors, flow, "border")
         warped, flow = (rearrange(x, "(b t) c h w -> b t c h w", b=clips) for x in (warped, flow))
-        return Restored(estimate=torch.cat([warped, frames[:, -1:]], 1), extras={"flow": flow})
+        extras = {"flow": flow}
+        if self.training:
+            whole = torch.stack([_resized(coarse, height, width) for coarse in flows])
+            extras["flows"] = rearrange(whole, "k (b t) c h w -> b k t c h w", b=clips)
+        return Restored(estimate=torch.cat([warped, frames[:, -1:]], 1), extras=extras)
+
+    @contextmanager
+    def _overheard(self, flows: list[Tensor]) -> Iterator[None]:
+        """Note in training the flow of each level, whose gradient ends in that level."""
+
+        def note(level: nn.Module, inputs: tuple[Tensor], change: Tensor) -> None:
+            flows.append(inputs[0][:, 6:].detach() + change)
+
+        levels = set(self.spynet.basic_module) if self.training else set()
+        hooks = [level.register_forward_hook(note) for level in levels]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _resized(flow: Tensor, height: int, width: int) -> Tensor:
+    scale = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]]).view(2, 1, 1)
+    return functional.interpolate(flow, (height, width), mode="bilinear") * scale
 
 
 @torch.no_grad()
