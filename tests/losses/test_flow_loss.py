@@ -55,12 +55,3 @@ def test_clips_without_known_motion_are_refused():
         EndPointError()(*pair(flow[:, :0], flow[:, :0]))
     with pytest.raises(UserError, match="eps=0"):
         EndPointError(eps=0)
-
-
-def test_every_level_counts_in_pixels_of_its_own():
-    wanted = torch.zeros(1, 1, 2, 4, 5)
-    restored, batch = pair(wanted, wanted)
-    levels = torch.zeros(1, 3, 1, 2, 4, 5)
-    levels[:, 0, :, 0], levels[:, 2, :, 1] = 8.0, 1.0  # two pixels of 1/4 of the size, one of 1/1
-    restored["extras"]["flows"] = levels
-    assert EndPointError()(restored, batch).item() == pytest.approx(2 + 1, abs=1e-3)

@@ -82,23 +82,6 @@ def test_tied_levels_are_one_network_and_their_checkpoint_fits_untied_ones():
     assert torch.equal(again.eval()(batch(frames))["extras"]["flow"], one)
 
 
-def test_in_training_every_level_is_shown_and_answers_for_itself():
-    model = SPyNetWarp(tied=False)
-    for k, level in enumerate(model.spynet.basic_module):
-        torch.nn.init.constant_(level.basic_module[-1].bias, 0.5 ** (5 - k))
-    extras = model(batch(torch.rand(2, 3, 3, 32, 48)))["extras"]
-    flows = extras["flows"]
-    assert flows.shape == (2, 6, 2, 2, 32, 48)
-    # level k adds a pixel of the finest: 1 at its own size is 2^(5-k) there; 48 runs as 64
-    expected = torch.arange(1.0, 7.0).view(6, 1, 1, 1) * torch.tensor([0.75, 1.0]).view(2, 1, 1)
-    torch.testing.assert_close(flows[0, :, 0], expected.expand(6, 2, 32, 48))
-    torch.testing.assert_close(flows[:, -1], extras["flow"])
-    flows[:, 4].sum().backward()
-    gradients = [level.basic_module[-1].bias.grad for level in model.spynet.basic_module]
-    assert [bool(g.any()) for g in gradients] == [False] * 4 + [True, False]
-    assert "flows" not in model.eval()(batch(torch.rand(1, 2, 3, 32, 32)))["extras"]
-
-
 def count(model: SPyNetWarp) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 

@@ -1,9 +1,6 @@
 """How far an estimated flow misses the true one.
 
-    L_flow = sum_k 2^(k - K) mean over what is seen in both frames of sqrt(|u_k - u*|^2 + eps)
-
-where u_1 ... u_K, coarse to fine, are the flows of a pyramid's levels (`extras["flows"]`), each
-counted in pixels of its own; or K = 1 and u_1 is `extras["flow"]`.
+    L_flow = mean over what is seen in both frames of sqrt(|u - u*|^2 + eps)      in pixels
 
 The end-point error of Ranjan and Black, CVPR 2017, in a form that is smooth at zero. Pixels that
 are covered in the next frame (`target["visible"]`) or leave the crop are not counted: their flow is
@@ -21,7 +18,7 @@ from unlossy.sample import Restored, Sample
 
 
 class EndPointError(Term):
-    """The mean distance of the estimated flow from `target["flow"]`, both (B, T - 1, 2, H, W).
+    """The mean distance of `extras["flow"]` from `target["flow"]`, (B, T - 1, 2, H, W) both.
 
     Args:
         eps: > 0, in squared pixels.
@@ -54,13 +51,9 @@ class EndPointError(Term):
                 f"A loss on flow needs pairs of frames of one size, data.frames=2 or more; the "
                 f"flow is {tuple(flow.shape)}, the true one {tuple(wanted.shape)}."
             )
-        flows = restored["extras"].get("flows", flow[:, None]).float()  # (B, K, T - 1, 2, H, W)
-        error = ((flows - wanted[:, None]).square().sum(3) + self.eps).sqrt()
-        seen = (_stays(wanted) & batch["target"].get("visible", wanted.new_ones(()).bool()))[
-            :, :, 0
-        ]
-        means = (error * seen[:, None]).sum((0, 2, 3, 4)) / seen.sum().clamp(min=1)  # (K,)
-        return (means * 0.5 ** torch.arange(len(means) - 1, -1, -1, device=means.device)).sum()
+        error = ((flow - wanted).square().sum(2, keepdim=True) + self.eps).sqrt()
+        seen = _stays(wanted) & batch["target"].get("visible", wanted.new_ones(()).bool())
+        return (error * seen).sum() / seen.sum().clamp(min=1)
 
 
 def _stays(flow: Tensor) -> Tensor:
