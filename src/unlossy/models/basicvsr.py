@@ -10,7 +10,7 @@ Chan et al., "BasicVSR: The Search for Essential Components in Video Super-Resol
 CVPR 2021, arXiv 2012.02181; named as in BasicSR's state dicts. Departures: at scale 1 (compressed
 video, as in ASTF, CVPRW 2021) the head has no pixel shuffles; `flow=zero` leaves the flow network
 out and passes features on where they are; a fresh network starts at up(x_t), its last convolution
-being zero, and its trunks start from filters that see detail (`_see_detail`). All flows of a clip,
+being zero, and its trunks start from filters that see detail. All flows of a clip,
 in both directions, are one call of SPyNet.
 
 A scene cut is met like any other pair of frames: the flow across it means nothing, and the trunks
@@ -32,6 +32,7 @@ from unlossy.errors import UserError
 from unlossy.models.ccdnet import EMBEDDED
 from unlossy.models.model import EnhancementModel
 from unlossy.models.weights import read_weights
+from unlossy.networks.detail import see_detail
 from unlossy.networks.flow import SPyNet, warp
 from unlossy.networks.residual import Trunk
 from unlossy.networks.unet import load_tolerantly
@@ -43,7 +44,6 @@ Head = Literal["hr_only", "keep_upconv"]
 # Bytes for what a window keeps, in floats a pixel: features, flows, the frame, three times the
 # result. 60 + 2 * 8 frames of 320x180 fit at 64 channels and scale 1.
 _MEMORY = 3 * 2**29
-_DETAIL = 32.0  # of 8, 16, 32 and 64 the last two learn fastest
 _SHUFFLED = {f"upconv{k}.{part}" for k in (1, 2) for part in ("weight", "bias")}
 _FOREIGN = (ValueError, TypeError, AttributeError, KeyError)  # weights of other shapes, or none
 
@@ -120,7 +120,9 @@ class BasicVSR(EnhancementModel):
         for parameter in self.conv_last.parameters():
             nn.init.zeros_(parameter)
         for trunk in (self.backward_trunk, self.forward_trunk):
-            _see_detail(trunk)
+            first = trunk.main[0]
+            assert isinstance(first, nn.Conv2d)
+            see_detail(first, planes=3)
 
     @classmethod
     def from_official(cls, state: Mapping[str, Any], scale: Literal[1, 4] | None = None) -> Self:
@@ -228,20 +230,6 @@ class BasicVSR(EnhancementModel):
         if self.scale == 4:
             x = functional.interpolate(x, scale_factor=4, mode="bilinear")
         return (x + change).contiguous()
-
-
-@torch.no_grad()
-def _see_detail(trunk: Trunk) -> None:
-    """Take the mean over the 3x3 places off each filter that looks at the frame, and strengthen it.
-
-    A codec's errors are a fiftieth of the picture they lie on. Behind filters that answer to the
-    picture's level every unit is on or off all over it, and the trunk starts as a linear map: on
-    H.265 at QP 37, 200 steps then gained 0.07 dB on training crops, and 0.21 dB this way.
-    """
-    first = trunk.main[0]
-    assert isinstance(first, nn.Conv2d)
-    filters = first.weight[:, :3]
-    filters.sub_(filters.mean((2, 3), keepdim=True)).mul_(_DETAIL)
 
 
 def _bare(content: Mapping[str, Any]) -> Mapping[str, Tensor]:

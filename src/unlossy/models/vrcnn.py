@@ -5,8 +5,8 @@
 
 Dai, Liu, Wu: "A Convolutional Neural Network Approach for Post-Processing in HEVC Intra Coding",
 MMM 2017, arXiv 1608.06690: HEVC transforms blocks of several sizes, hence filters of several sizes.
-54,512 weights and 161 biases. Departures: `channels=rgb`; the last layer starts at zero, so that
-training starts at the input.
+54,512 weights and 161 biases. Departures: `channels=rgb`; the first layer starts from filters that
+see detail, the last at zero, so that training starts at the input.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import nn
 
 from unlossy.errors import UserError
 from unlossy.models.model import EnhancementModel
+from unlossy.networks.detail import see_detail
 from unlossy.sample import Restored, Sample
 
 
@@ -47,6 +48,7 @@ class VRCNN(EnhancementModel):
         )
         self.third = nn.ModuleList([nn.Conv2d(48, 16, 3, padding=1), nn.Conv2d(48, 32, 1)])
         self.last = nn.Conv2d(48, planes, 3, padding=1)
+        see_detail(self.first, planes)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
 
