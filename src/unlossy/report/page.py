@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from unlossy.errors import UserError
-from unlossy.report import plots
+from unlossy.report import paired, plots
 from unlossy.report.rows import (
     INPUT,
     Row,
@@ -60,6 +60,7 @@ def write_report(root: Path, out: Path) -> Path:
                 f"{PROTOCOL}\n\n{READING} {LEGEND}\n",
                 markdown(lines),
                 *_flicker(lines),
+                *_paired(rows),
                 *_distances(rows, root),
                 *_clips(rows, lines, out),
                 *_steps(rows, root, out),
@@ -78,6 +79,12 @@ def write_report(root: Path, out: Path) -> Path:
 def _flicker(lines: Sequence[Row]) -> list[str]:
     tables = markdown(lines, FLICKER)
     return [f"## Flicker\n\n{FLICKER_READING}\n", tables] if tables else []
+
+
+def _paired(rows: Sequence[Row]) -> list[str]:
+    tables = paired.tables(rows)
+    reading = "First minus second, mean over clips with its 95 % interval; bold where zero is outside."
+    return [f"## Paired over clips\n\n{reading}\n", tables] if tables else []
 
 
 def _distances(rows: Sequence[Row], root: Path) -> list[str]:
