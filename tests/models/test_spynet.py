@@ -20,7 +20,7 @@ def shifting(model: SPyNetWarp, x: float, y: float) -> SPyNetWarp:
 
 
 def test_a_frame_is_its_successor_where_the_flow_points():
-    model = shifting(SPyNetWarp(tied=False), 3.0, -2.0)
+    model = shifting(SPyNetWarp(), 3.0, -2.0)
     frames = torch.rand(2, 3, 3, 32, 64)
     restored = model(batch(frames))
     assert restored["extras"]["flow"].shape == (2, 2, 2, 32, 64)
@@ -68,29 +68,11 @@ def test_its_first_filters_tell_where_a_slope_moves(right, down):
     torch.testing.assert_close(told, expected.expand(2, 2), atol=0.02, rtol=0)
 
 
-def test_tied_levels_are_one_network_and_their_checkpoint_fits_untied_ones():
-    tied, untied = SPyNetWarp(), SPyNetWarp(tied=False)
-    assert 6 * count(tied) == count(untied) == 1_440_300
-    for k, parameter in enumerate(tied.parameters()):
-        torch.nn.init.normal_(parameter, std=0.01 * (k + 1))
-    untied.load_state_dict(tied.state_dict())
-    frames = torch.rand(1, 2, 3, 40, 70)
-    one, other = (model.eval()(batch(frames))["extras"]["flow"] for model in (tied, untied))
-    assert torch.equal(one, other)
-    again = SPyNetWarp()
-    again.load_state_dict(tied.state_dict())
-    assert torch.equal(again.eval()(batch(frames))["extras"]["flow"], one)
-
-
-def count(model: SPyNetWarp) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def test_its_checkpoint_gives_basicvsr_a_flow(tmp_path):
     from unlossy.checkpoint import pack
     from unlossy.models.basicvsr import BasicVSR
 
-    model = shifting(SPyNetWarp(tied=False), 0.5, 0.25)
+    model = shifting(SPyNetWarp(), 0.5, 0.25)
     training = {
         **{"model": "spynet", "loss": "flow", "degradation": {}, "source": "synthetic_motion"},
         **{"needs": [], "scale": 1, "seed": 0},

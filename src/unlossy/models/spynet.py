@@ -6,13 +6,10 @@ Nobody needs such a clip: the network is trained here on motion that is known, a
 from this model's checkpoint (`model.flow_ckpt`). The PSNR of y says how good the flow is, but for
 the last frame of a clip, which stays as it is.
 
-Two things let it learn within minutes on a CPU:
-
-- Half of the first filters of a level start as a +- b, a smoothed gradient and the smoothed change:
-  the sum of their rectified values, |a + b| - |a - b| = 2 sign(ab) min(|a|, |b|), is nearly what
-  Lucas and Kanade average. From random filters a level did not leave zero flow in 380 steps.
-- One level may serve all six (`tied`), which makes six examples of each. Ranjan and Black trained
-  the levels one after the other, each starting from the one before.
+It learns within minutes on a CPU because half of the first filters of a level start as a + b, a - b
+and their negatives, of a smoothed gradient a and the smoothed change b: the sum of what ReLUs leave
+of these, |a + b| - |a - b| = 2 sign(ab) min(|a|, |b|), is nearly what Lucas and Kanade average.
+From random filters a level by itself did not leave zero flow in 380 steps.
 """
 
 from __future__ import annotations
@@ -30,24 +27,17 @@ from unlossy.sample import Restored, Sample
 
 
 class SPyNetWarp(EnhancementModel):
-    """Predict frames by warping; `extras["flow"]` is (B, T - 1, 2, H, W) in pixels.
-
-    Args:
-        tied: let all levels share their weights. The state dict holds them six times all the same.
-    """
+    """Predict frames by warping; `extras["flow"]` is (B, T - 1, 2, H, W) in pixels."""
 
     provides = frozenset({"flow"})
     context = 1
     budget = 2**24  # its coarsest level sees all of a frame, so tiles would not fit together
 
-    def __init__(self, tied: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.spynet = SPyNet()
-        levels = self.spynet.basic_module
-        for level in levels:
+        for level in self.spynet.basic_module:
             _see_motion(level)
-        if tied:
-            self.spynet.basic_module = nn.ModuleList([levels[0]] * len(levels))
 
     def forward(self, batch: Sample) -> Restored:
         """Predict (B, T, 3, H, W).
