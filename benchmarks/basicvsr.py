@@ -97,7 +97,7 @@ def network(channels: int, blocks: int, flow: Literal["spynet", "zero"]) -> Basi
     """Random weights; flows of about a pixel and a visible change of the picture."""
     torch.manual_seed(0)
     model = BasicVSR(channels, blocks, flow=flow).eval()
-    nn.init.normal_(model.conv_last.weight, std=0.05)
+    nn.init.normal_(model.conv_last.weight, std=0.02)
     if flow == "spynet":
         for level in model.spynet.basic_module:
             nn.init.normal_(level.basic_module[-1].weight, std=0.1)

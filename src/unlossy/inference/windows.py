@@ -100,10 +100,17 @@ def _windows(
             0 if seen.start == 0 else int(torch.searchsorted(t_out, t_in[seen.start])),
             len(t_out) if seen.stop == frames else max(kept.stop, after),
         )
-        window = to_float(_cut(sample, seen, asked, device))
         inner = slice(kept.start - asked.start, kept.stop - asked.start)
-        clips = tiled(restore, model, window, budget, dtype)
-        yield kept, {name: _bytes(clip[0, inner]) for name, clip in clips.items()}
+        # In one expression: a name would keep this window's floats while the next one is restored.
+        yield (
+            kept,
+            {
+                name: _bytes(clip[0, inner])
+                for name, clip in tiled(
+                    restore, model, to_float(_cut(sample, seen, asked, device)), budget, dtype
+                ).items()
+            },
+        )
 
 
 def _fitting(
