@@ -81,7 +81,7 @@ class SyntheticMotion(Source):
 
     def target(self, clip: Clip, start: int, count: int) -> dict[str, Tensor]:
         """Return `flow` and `visible` of the `count` - 1 pairs of frames from `start` on."""
-        layers, points = self._layers(clip), _grid(clip)
+        layers, points = self._layers(clip), _grid(clip.height, clip.width)
         flows, visible = [], []
         for t in range(start, start + count - 1):
             owner = _topmost(layers, t, points)
@@ -171,9 +171,9 @@ class _Layer(NamedTuple):
     radius: float  # opaque within that distance of the centre
 
 
-def _grid(clip: Clip) -> Tensor:
+def _grid(height: int, width: int) -> Tensor:
     """Return the pixels' (x, y), float32 (H, W, 2)."""
-    y, x = torch.arange(float(clip.height)), torch.arange(float(clip.width))
+    y, x = torch.arange(float(height)), torch.arange(float(width))
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
@@ -196,7 +196,7 @@ def _topmost(layers: Sequence[_Layer], t: int, points: Tensor) -> Tensor:
 def _shown(picture: Tensor, layers: Sequence[_Layer], t: int) -> Tensor:
     """Return frame t, uint8 (3, H, W), of a picture in 0..255."""
     height, width = picture.shape[-2:]
-    points = _grid(Clip("", 1, height, width, ""))
+    points = _grid(height, width)
     owner = _topmost(layers, t, points)
     frame = torch.empty_like(picture)
     last = torch.tensor([max(width - 1, 1), max(height - 1, 1)])
