@@ -122,7 +122,9 @@ def decode(stream: bytes, container: str, shape: tuple[int, int, int]) -> Decode
         UserError: the stream is damaged, or this PyAV lacks the decoder.
     """
     count, height, width = shape
-    frames, qp, types = [], [], []
+    frames = torch.empty((count, 3, height, width), dtype=torch.uint8)
+    qp: list[float] = []
+    types: list[int] = []
     try:
         with av.open(BytesIO(stream), format=container) as opened:
             track: Any = opened.streams.video[0]
@@ -135,7 +137,8 @@ def decode(stream: bytes, container: str, shape: tuple[int, int, int]) -> Decode
             track.codec_context.thread_count = 1
             reformatter = VideoReformatter()
             for picture in opened.decode(track):
-                frames.append(_rgb(picture, reformatter)[:, :height, :width])
+                if len(qp) < count:
+                    frames[len(qp)] = _rgb(picture, reformatter)[:, :height, :width]
                 qp.append(_told_qp(picture))
                 types.append(int(picture.pict_type))
     except av.FFmpegError as error:
@@ -143,20 +146,22 @@ def decode(stream: bytes, container: str, shape: tuple[int, int, int]) -> Decode
             f"the {container} stream of {len(stream)} bytes cannot be decoded ({error.strerror}); "
             "code the clip again."
         ) from error
-    if len(frames) != count:
+    if len(qp) != count:
         raise UserError(
-            f"the {container} stream of {len(stream)} bytes holds {len(frames)} frames, not "
+            f"the {container} stream of {len(stream)} bytes holds {len(qp)} frames, not "
             f"{count}; code the clip again."
         )
-    return Decoded(torch.stack(frames), torch.tensor(qp), torch.tensor(types, dtype=torch.uint8))
+    return Decoded(frames, torch.tensor(qp), torch.tensor(types, dtype=torch.uint8))
 
 
 def through_yuv420p(frames: Tensor) -> Tensor:
     """Return a clip, uint8 (T, 3, H, W), as 4:2:0 video holds it without any coding."""
     height, width = frames.shape[-2:]
     reformatter = VideoReformatter()
-    pictures = [_rgb(picture, reformatter) for picture in _yuv(frames, "yuv420p")]
-    return torch.stack([picture[:, :height, :width] for picture in pictures])
+    result = torch.empty_like(frames)
+    for shown, picture in zip(result, _yuv(frames, "yuv420p"), strict=True):
+        shown[:] = _rgb(picture, reformatter)[:, :height, :width]
+    return result
 
 
 def _padded(frames: Tensor) -> Tensor:
@@ -187,16 +192,19 @@ def _yuv(frames: Tensor, pixels: str) -> Iterator[Any]:
 
 
 def _rgb(picture: Any, reformatter: VideoReformatter) -> Tensor:
+    # Decoders of H.264 and HEVC mark chroma as sited left, where `_yuv` does not put it; swscale
+    # would shift it. A copy has no mark.
+    untagged = av.VideoFrame.from_ndarray(picture.to_ndarray(), picture.format.name)
     # Each frame's own reformatter starts threads, which a forked worker that collects it waits for.
     packed = reformatter.reformat(
-        picture,
+        untagged,
         format="rgb24",
         src_colorspace=matrix(picture.width, picture.height),
         src_color_range=ColorRange.MPEG,
         interpolation=Interpolation.BICUBIC | EXACT,
         threads=1,
     ).to_ndarray()
-    return torch.from_numpy(packed).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(packed).permute(2, 0, 1)
 
 
 def _told_qp(picture: Any) -> float:
