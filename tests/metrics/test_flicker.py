@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unlossy.metrics import flicker
@@ -130,25 +131,30 @@ def test_mabd_weighs_colors_as_luma() -> None:
         assert columns(restored, clean)["mabd"] == pytest.approx((20 * weight) ** 2, rel=1e-5)
 
 
-def flicker_by_numpy(restored: Tensor, clean: Tensor) -> tuple[float, float]:
-    """F in flat and in textured places, from 27 explicit neighbours and NumPy's median."""
-    b = [
-        (c.double() * torch.tensor([0.299, 0.587, 0.114]).double().view(3, 1, 1)).sum(1).numpy()
-        for c in (restored, clean)
+def luma_by_numpy(clip: Tensor) -> NDArray[np.float64]:
+    weights = torch.tensor([0.299, 0.587, 0.114]).double().view(3, 1, 1)
+    return (clip.double() * weights).sum(1).numpy()
+
+
+def variance_by_numpy(clean: Tensor) -> NDArray[np.float64]:
+    """Of 27 explicit neighbours, edges repeated."""
+    padded = np.pad(np.rint(luma_by_numpy(clean)), 1, mode="edge")
+    frames, height, width = (side - 2 for side in padded.shape)
+    cubes = [
+        padded[t : t + frames, y : y + height, x : x + width]
+        for t in range(3)
+        for y in range(3)
+        for x in range(3)
     ]
-    padded = np.pad(np.rint(b[1]), 1, mode="edge")
-    frames, height, width = b[1].shape
-    cubes = np.stack(
-        [
-            padded[t : t + frames, y : y + height, x : x + width]
-            for t in range(3)
-            for y in range(3)
-            for x in range(3)
-        ]
-    )
-    variance = cubes.var(0)
+    return np.stack(cubes).var(0)
+
+
+def flicker_by_numpy(restored: Tensor, clean: Tensor) -> tuple[float, float]:
+    """F in flat and in textured places, by NumPy's median."""
+    variance = variance_by_numpy(clean)
     flat = (variance <= np.median(variance))[:-1]
-    apart = np.abs(np.diff(b[0], axis=0) - np.diff(b[1], axis=0))
+    changes = [np.diff(luma_by_numpy(clip), axis=0) for clip in (restored, clean)]
+    apart = np.abs(changes[0] - changes[1])
     return apart[flat].mean(), apart[~flat].mean()
 
 
@@ -204,21 +210,33 @@ def test_tlp_is_a_hundred_times_the_mean_gap() -> None:
 
 
 def test_pairs_across_a_cut_do_not_count() -> None:
-    """Two shots one after the other score as the mean of the four pairs within them."""
-    shots = panning(3), 255 - panning(3) // 2
-    clean = torch.cat(shots)
-    jump = (clean[3].float() - clean[2].float()).abs().mean() / 255
-    assert jump > 0.2
+    """Two shots one after the other score as the mean of the four pairs within them.
+
+    One is the negative of the other: what is flat in it is so in both together.
+    """
+    dark = panning(3) // 3
+    clean = torch.cat([dark, 255 - dark])
     restored = (clean.int() + 5 * torch.randn(6, 1, 96, 128)).clamp(0, 255).byte()
     whole = columns(restored, clean)
     halves = [columns(restored[s], clean[s]) for s in (slice(0, 3), slice(3, 6))]
-    for name in ("warp_error", "warp_floor", "tof", "mabd"):
+    for name in set(flicker.COLUMNS) - {"tlp"}:
         assert whole[name] == pytest.approx((halves[0][name] + halves[1][name]) / 2, rel=1e-6)
     motion = Flicker().motion(clean, Flicker().flat(clean, CPU))
     assert motion.firsts == [0, 1, 3, 4]
     assert Flicker(cut=1.0).motion(clean, Flicker().flat(clean, CPU)).firsts == [0, 1, 2, 3, 4]
     only_a_cut = clean[2:4]
     assert all(math.isnan(value) for value in columns(only_a_cut, only_a_cut).values())
+
+
+def test_what_is_flat_ends_at_a_cut() -> None:
+    """Shots of unlike texture, one of them a single frame: 27 neighbours, none of another shot."""
+    shots = [panning(3) // 2, 255 - panning(1) // 8, panning(2, step=4) // 4]
+    variance = np.concatenate([variance_by_numpy(shot) for shot in shots])
+    flat = Flicker().flat(torch.cat(shots), CPU).numpy()
+    # Deviations are compared in steps of 1/27 level.
+    unlike = np.abs(np.sqrt(variance) - np.sqrt(np.median(variance))) > 2 / 27
+    assert unlike.mean() > 0.9
+    assert np.array_equal(flat[unlike], (variance <= np.median(variance))[unlike])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (5, 7), (1, 40), (33, 31)])

@@ -13,13 +13,15 @@ u_t, w_t    Farneback's flow from frame t to t + 1, on b rounded to 8 bits
 V_t         |u_t + v_t(p + u_t)|^2 <= 0.01 (|u_t|^2 + |v_t(p + u_t)|^2) + 0.5, v_t the flow back,
             |grad u_t|^2 <= 0.01 |u_t|^2 + 0.002, and p + u_t lies within the frame
 F           flat: where the deviation of the 3x3x3 rounded b(g) around (t, p) is at or below its
-            median over the clip; textured: all else. Edges are repeated; the mean is over all p, t
+            median over the clip; textured: all else. Edges are repeated, and so are the frames at
+            a cut; the mean is over all p, t
 
 A pair with a cut between (mean |b(g_{t+1}) - b(g_t)| > 0.15 * 255) counts nowhere. A blurred clip
 has a low warp_error, below the floor: never rank by it alone.
 
-warp_error: Lai et al., "Learning Blind Video Temporal Consistency", ECCV 2018; V_t: Sundaram et
-al., "Dense Point Trajectories", ECCV 2010. tof, tlp: Chu et al., "Learning Temporal Coherence via
+warp_error: Lai et al., "Learning Blind Video Temporal Consistency", ECCV 2018, whose formula sums
+over RGB where we average, and has no 10^4: ours is 10^4 / 3 of it. V_t: Sundaram et al., "Dense
+Point Trajectories", ECCV 2010. tof, tlp: Chu et al., "Learning Temporal Coherence via
 Self-Supervision for GAN-based Video Generation" (TecoGAN), 2020; its code drops the first and last
 two frames and crops to multiples of 32, we keep all of short clips and small frames. mabd: Jiang
 and Zheng, "Learning to See Moving Objects in the Dark", ICCV 2019. flicker_F is ours.
@@ -74,13 +76,18 @@ class Flicker:
         """Return where a clip, uint8 (T, 3, H, W), is flat: bool of (T, H, W) on `device`."""
         deviations = torch.empty((len(clean), *clean.shape[2:]), dtype=torch.int16, device=device)
         counts = torch.zeros(DEVIATIONS, dtype=torch.long, device=device)
-        before = now = _sums(clean[:1].to(device))
+        luma = brightness(clean[:1].to(device))
+        before = now = after = _sums(luma)
         for t in range(len(clean)):
-            after = _sums(clean[t + 1 : t + 2].to(device)) if t + 1 < len(clean) else now
-            total, squares = before + now + after
+            joined = False  # a cut repeats frames as the ends of the clip do
+            if t + 1 < len(clean):
+                coming = brightness(clean[t + 1 : t + 2].to(device))
+                after, joined = _sums(coming), bool(self._joined(coming - luma))
+                luma = coming
+            total, squares = before + now + (after if joined else now)
             deviations[t] = (27 * squares - total.square()).sqrt()
             counts += torch.bincount(deviations[t].flatten().int(), minlength=DEVIATIONS)
-            before, now = now, after
+            before, now = now if joined else after, after
         median = int((2 * counts.cumsum(0) < deviations.numel()).sum())
         return deviations <= median
 
@@ -93,8 +100,7 @@ class Flicker:
         """
         luma = brightness(clean)
         change = luma[1:] - luma[:-1]
-        means = change.abs().mean((1, 2), dtype=torch.float64)
-        firsts = (means <= self.cut * 255).nonzero().flatten().tolist()
+        firsts = self._joined(change).nonzero().flatten().tolist()
         seconds = [t + 1 for t in firsts]
         grey = luma.round().to(torch.uint8)
         # Both ways in one call, so that its threads share the pairs of a block.
@@ -103,6 +109,10 @@ class Flicker:
         seen = visible(flow, back)
         floors = warp_errors(clean[firsts], clean[seconds], flow, seen)
         return Motion(firsts, flow, seen, flat[firsts], change[firsts], floors)
+
+    def _joined(self, change: Tensor) -> Tensor:
+        """Return which of the pairs, by their change of luma (n, H, W), have no cut in between."""
+        return change.abs().mean((1, 2), dtype=torch.float64) <= self.cut * 255
 
 
 class FlickerScores:
@@ -222,11 +232,11 @@ def warp_errors(first: Tensor, second: Tensor, flow: Tensor, seen: Tensor) -> li
     return (totals / (3 * seen.sum((1, 2))) * (1e4 / 255**2)).tolist()
 
 
-def _sums(frame: Tensor) -> Tensor:
-    """Return the sums of b and b^2, less its middle, over 3x3 places: (2, H, W) of (1, 3, H, W).
+def _sums(luma: Tensor) -> Tensor:
+    """Return the sums of b and b^2, less its middle, over 3x3 places: (2, H, W) of b (1, H, W).
 
     Whole numbers, 27 of which float32 holds exactly: what is flat does not depend on the device.
     """
-    grey = brightness(frame).round() - 128  # (1, H, W)
+    grey = luma.round() - 128
     planes = functional.pad(torch.stack([grey, grey.square()]), (1, 1, 1, 1), mode="replicate")
     return functional.avg_pool2d(planes, 3, stride=1, divisor_override=1)[:, 0]
