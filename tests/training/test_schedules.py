@@ -8,8 +8,10 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 from unlossy.errors import UserError
+from unlossy.models.basicvsr import BasicVSR
 from unlossy.training.configs import build
-from unlossy.training.schedules import CosineRestarts
+from unlossy.training.enhancer import Enhancer
+from unlossy.training.schedules import CosineRestarts, OneCycle
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -90,3 +92,31 @@ def test_as_configured_with_the_papers_adam():
     found = rates(schedule, 8)
     assert (found[0], found[7]) == (pytest.approx(2e-4), pytest.approx(1e-7))
     assert cfg.optimizer.lr == 2e-4
+
+
+def test_one_group_has_torchs_cycle_to_the_bit():
+    ours, theirs = (
+        OneCycle(optimizer(3e-4), 3e-4, 20),
+        torch.optim.lr_scheduler.OneCycleLR(optimizer(3e-4), 3e-4, 20, cycle_momentum=False),
+    )
+    assert rates(ours, 19) == rates(theirs, 19)
+
+
+def test_a_cycle_leaves_the_flow_network_its_eighth():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", ["loss=l1", "metrics=pixel", "trainer.max_steps=10"])
+    model, rest = BasicVSR(4, 1, flow="spynet"), (cfg.loss, cfg.optimizer, cfg.schedule)
+    objective, adam, schedule = (build(node) for node in rest)
+    enhancer = Enhancer(model, objective, adam, schedule, build(cfg.metrics), {})
+    (made,) = enhancer.configure_optimizers()
+    cycle, found = made["lr_scheduler"]["scheduler"], []
+    for _ in range(9):
+        found.append(cycle.get_last_lr())
+        made["optimizer"].step()
+        cycle.step()
+    assert all(flow == network / 8 for network, flow in found)
+    assert max(network for network, _ in found) == cfg.optimizer.lr
+
+
+def test_a_rate_of_zero_has_no_shares():
+    assert OneCycle(optimizer(0.0, 0.0), 0.1, 5).get_last_lr() == pytest.approx([0.004, 0.004])

@@ -1,10 +1,13 @@
-"""Learning rates that restart.
+"""Learning rates that restart, and one that rises and falls; each parameter group from its own.
 
     lr(step) = eta_min + w_i (lr_0 - eta_min) (1 + cos(pi (step - s_i) / p_i)) / 2
                in period i, which has p_i steps and begins at s_i = p_1 + ... + p_{i-1}
 
 Loshchilov and Hutter, "SGDR", ICLR 2017, eq. 5, with listed periods and a weight for each as in
 EDVR's training code (CosineAnnealingLR_Restart). Stepped once per batch.
+
+OneCycle is torch's (Smith and Topin, "Super-Convergence", 2019), which gives one number for its
+highest rate to all groups alike, and so would train a flow network as fast as the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from itertools import accumulate
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from unlossy.errors import UserError
 
@@ -66,3 +69,33 @@ class CosineRestarts(LRScheduler):
                 share = weight * (1 + math.cos(math.pi * (self.last_epoch - start) / period)) / 2
             start = stop
         return [self.eta_min + share * (base - self.eta_min) for base in self.base_lrs]
+
+
+class OneCycle(OneCycleLR):
+    """One cycle of cosines over the run; every parameter group keeps its share of the rate.
+
+    Args:
+        optimizer: the rates of its groups tell their shares.
+        max_lr: the highest rate of the group with the highest rate.
+        total_steps: of the run.
+        pct_start: share of the steps in which the rate rises.
+        cycle_momentum: whether momentum, or beta1, falls while the rate rises.
+
+    Raises:
+        ValueError: torch does not accept one of them.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float,
+        total_steps: int,
+        pct_start: float = 0.3,
+        cycle_momentum: bool = False,
+    ) -> None:
+        rates = [group["lr"] for group in optimizer.param_groups]
+        highest = max(rates)
+        peaks = [max_lr * (rate / highest) if highest else max_lr for rate in rates]
+        super().__init__(
+            optimizer, peaks, total_steps, pct_start=pct_start, cycle_momentum=cycle_momentum
+        )
