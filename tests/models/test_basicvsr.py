@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from unlossy import checkpoint
 from unlossy.errors import UserError
+from unlossy.inference.tiling import restore_tiled
 from unlossy.models.basicvsr import BasicVSR
 from unlossy.networks.flow import SPyNet, warp
 
@@ -225,7 +226,9 @@ def test_a_x4_network_starts_one_of_scale_1():
     assert all(torch.equal(value, given[key]) for key, value in kept.items())
 
 
-@pytest.mark.parametrize("case", ["upconv3", "no upconv2", "narrow", "scale", "empty", "missing"])
+@pytest.mark.parametrize(
+    "case", ["upconv3", "no upconv2", "narrow", "scale", "empty", "missing", "bent", "number"]
+)
 def test_what_is_no_basicvsr_gets_a_sentence(case):
     state = shaken(8 if case == "narrow" else 64, 1, 4, "zero").state_dict()
     scale = 1
@@ -237,8 +240,41 @@ def test_what_is_no_basicvsr_gets_a_sentence(case):
         state, scale = BasicVSR(4, 1, 1, "zero").state_dict(), 4
     if case == "missing":
         del state["forward_trunk.main.2.0.conv1.bias"]
-    with pytest.raises(UserError, match="no official BasicVSR"):
+    if case == "bent":
+        state["conv_last.weight"] = state["conv_last.weight"][:2]
+    if case == "number":
+        state["fusion.weight"] = 3
+    with pytest.raises(UserError, match=r"^This is no official BasicVSR: [^.]*[.\w\]' ]*; give"):
         BasicVSR.from_official({} if case == "empty" else state, scale)
+
+
+def test_mistakes_in_the_program_are_not_taken_for_a_wrong_file(monkeypatch):
+    state = shaken(4, 1, flow="zero").state_dict()
+
+    def broken(*_):
+        raise TypeError("a mistake of ours")
+
+    monkeypatch.setattr("unlossy.models.basicvsr.Trunk", broken)
+    with pytest.raises(TypeError, match="of ours"):
+        BasicVSR.from_official(state)
+
+
+@pytest.mark.parametrize("flow", ["zero", "spynet"])
+def test_tiles_are_the_whole_but_for_spynet(flow):
+    """SPyNet's coarsest level sees all of a frame: `reach` does not count it, as the module says."""
+    torch.manual_seed(1)
+    coarse = torch.rand(4, 3, 16, 16)
+    frames = functional.interpolate(coarse, (128, 128), mode="bilinear")[None]
+    model = shaken(6, 1, flow=flow).eval()
+    with torch.no_grad():
+        whole = model.restore({"degraded": frames})
+        tiles = restore_tiled(model, {"degraded": frames}, budget=4 * 80 * 80)
+    difference = (tiles - whole).abs() * 255
+    assert difference.max() > 0
+    if flow == "zero":
+        assert difference.max() < 0.01
+    else:
+        assert difference.mean() < 1
 
 
 @pytest.mark.parametrize("kind", ["official", "ours", "basicvsr", "safetensors"])
@@ -305,7 +341,7 @@ def test_numbers_out_of_range_get_a_sentence(arguments):
         BasicVSR(**{"channels": 2, "blocks": 1, **arguments})
 
 
-def test_a_minute_of_small_video_fits_at_once():
+def test_a_window_of_small_video_fits_at_once():
     """60 + 2 * 8 frames of 320x180 at the paper's size, as the specification asks."""
     with torch.device("meta"):
         assert BasicVSR().budget >= 76 * 320 * 180
