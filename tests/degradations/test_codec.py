@@ -211,6 +211,7 @@ def test_a_codec_that_pyav_lacks_is_refused_at_construction(codec, monkeypatch):
         (VP9, {"crf": 64}, "degradation.crf=64 is impossible"),
         (VP9, {"speed": 9}, "degradation.speed=9 is impossible"),
         (AV1, {"crf": 0}, "degradation.crf=0 is impossible; choose a whole number from 1 to 63"),
+        (AV1, {"preset": 12}, "degradation.preset=12 is impossible; .* from 0 to 11"),
         (AV1, {"preset": "slow"}, "degradation.preset=slow is impossible"),
     ],
 )

@@ -123,6 +123,7 @@ def test_kinds_are_values():
         ({"colors": 1}, "1 colours asked for"),
         ({"colors": "many"}, "many colours asked for"),
         ({"every": 0}, "every=0 keeps no frame"),
+        ({"every": True}, "every=True keeps no frame"),
         ({"palette": "best"}, "palette=best is unknown.*kmeans, wu, median_cut, octree"),
         ({"dither": "bayer"}, "dither=bayer is unknown.*none, floyd_steinberg"),
         ({"scope": "clip"}, "scope=clip is unknown.*frame, global"),

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from unlossy import video
-from unlossy.degradations.gif import check_choice
-from unlossy.errors import UserError
+from unlossy.degradations.limits import check_choice, check_whole, check_within
 from unlossy.sample import Degraded
 from unlossy.video import Coded, Coding
 
@@ -105,17 +104,15 @@ def recoded(
 
 
 @dataclass(frozen=True)
-class H264(VideoCodec):
-    """H.264 as users make it: constant quality, B frames, x264's own choices.
-
-    Its stream begins with some 700 bytes in which x264 lists its settings; no option stops it.
+class ConstantQuality(VideoCodec):
+    """What users make with x264 and x265: constant quality, B frames, the encoder's own choices.
 
     Args:
-        crf: constant rate factor, 0 to 51; x264's default is 23.
-        preset: x264's trade of time for bits.
+        crf: constant rate factor, 0 to 51; x264's default is 23, x265's 28.
+        preset: the encoder's trade of time for bits.
 
     Raises:
-        UserError: an argument is out of its range, or PyAV lacks x264.
+        UserError: an argument is out of its range, or PyAV lacks the encoder.
     """
 
     crf: float = 32.0
@@ -125,6 +122,14 @@ class H264(VideoCodec):
         check_within("crf", self.crf, 0, 51)
         check_choice("preset", self.preset, get_args(Preset))
         self.coding(1)
+
+
+@dataclass(frozen=True)
+class H264(ConstantQuality):
+    """H.264 by x264.
+
+    Its stream begins with some 700 bytes in which x264 lists its settings; no option stops it.
+    """
 
     def coding(self, frames: int) -> Coding:
         """Return how a clip of so many frames is coded."""
@@ -163,7 +168,7 @@ class AV1(VideoCodec):
 
     Args:
         crf: 1 to 63; SVT's default is 35.
-        preset: 0 (slow) to 13.
+        preset: 0 (slow) to 11; SVT-AV1 takes 12 and 13 too, for the same bytes as 11.
 
     Raises:
         UserError: an argument is out of its range, or PyAV lacks SVT-AV1.
@@ -174,27 +179,10 @@ class AV1(VideoCodec):
 
     def __post_init__(self) -> None:
         check_whole("crf", self.crf, 1, 63)
-        check_whole("preset", self.preset, 0, 13)
+        check_whole("preset", self.preset, 0, 11)
         self.coding(1)
 
     def coding(self, frames: int) -> Coding:
         """Return how a clip of so many frames is coded."""
         options = {"crf": str(self.crf), "preset": str(self.preset), "svtav1-params": "lp=1"}
         return Coding("libsvtav1", "obu", options)
-
-
-def check_whole(field: str, value: int, low: int, high: int) -> None:
-    """Raise a UserError unless `value` is a whole number in low..high."""
-    if not (isinstance(value, int) and low <= value <= high):
-        raise UserError(
-            f"degradation.{field}={value} is impossible; "
-            f"choose a whole number from {low} to {high}."
-        )
-
-
-def check_within(field: str, value: float, low: float, high: float) -> None:
-    """Raise a UserError unless `value` is a number in low..high."""
-    if not (isinstance(value, int | float) and low <= value <= high):
-        raise UserError(
-            f"degradation.{field}={value} is impossible; choose a number from {low} to {high}."
-        )

@@ -26,8 +26,8 @@ import torch
 from unlossy.degradations import palettes
 from unlossy.degradations.dither import floyd_steinberg
 from unlossy.degradations.frames import keep_every
+from unlossy.degradations.limits import check_choice, check_colors, check_every
 from unlossy.degradations.palettes import Bytes
-from unlossy.errors import UserError
 from unlossy.gif_file import write_gif
 from unlossy.sample import Degraded
 
@@ -145,25 +145,3 @@ def _used(index: Bytes, table: Bytes) -> tuple[Bytes, Bytes]:
     if used.all():
         return index, table
     return (np.cumsum(used) - 1).astype(np.uint8)[index], table[used]
-
-
-def check_colors(field: str, colors: int) -> None:
-    """Raise a UserError if no GIF palette has that many entries."""
-    if not (isinstance(colors, int) and 2 <= colors <= 256):
-        raise UserError(
-            f"{colors} colours asked for (degradation.{field}), but a GIF palette holds 2 to 256; "
-            "choose a whole number in that range."
-        )
-
-
-def check_every(every: int) -> None:
-    """Raise a UserError if frames cannot be kept at that step."""
-    if not (isinstance(every, int) and every >= 1):
-        raise UserError(f"degradation.every={every} keeps no frame; use a whole number from 1 on.")
-
-
-def check_choice(field: str, value: str, choices: Sequence[str]) -> None:
-    """Raise a UserError that lists the choices if `value` is none of them."""
-    if value not in choices:
-        known = ", ".join(choices)
-        raise UserError(f"degradation.{field}={value} is unknown; choose one of {known}.")

@@ -8,15 +8,8 @@ from typing import ClassVar, get_args
 import torch
 from torch.nn import functional
 
-from unlossy.degradations.gif import (
-    Dither,
-    Gif,
-    Palette,
-    Scope,
-    check_choice,
-    check_colors,
-    check_every,
-)
+from unlossy.degradations.gif import Dither, Gif, Palette, Scope
+from unlossy.degradations.limits import check_choice, check_colors, check_every
 from unlossy.errors import UserError
 from unlossy.sample import Degraded
 

@@ -18,7 +18,8 @@ import torch
 from unlossy import video
 from unlossy.degradations import palettes
 from unlossy.degradations.frames import keep_every
-from unlossy.degradations.gif import DELAY, Scope, as_gif, check_choice, check_colors, check_every
+from unlossy.degradations.gif import DELAY, Scope, as_gif
+from unlossy.degradations.limits import check_choice, check_colors, check_every
 from unlossy.sample import Degraded
 
 FFmpegDither = Literal["none", "bayer", "floyd_steinberg", "sierra2_4a"]

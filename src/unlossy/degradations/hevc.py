@@ -5,10 +5,12 @@
 
 `HEVC` approximates the compression of NTIRE 2021 (R. Yang, R. Timofte et al., CVPRW 2021), HM 16.20
 in low-delay P at QP 37: one I frame, then P frames with four references, one QP for all blocks of a
-frame, no psychovisual tools. HM's P frames take turns in their QP offset; `cycle` does that, and
-makes every fourth frame better than its neighbours. The two are not comparable with each other.
+frame, no psychovisual tools.
 
-Departure: x265 is another encoder, at its own search effort; structure and QPs are what it shares.
+Departures: x265 is another encoder, at its own search effort. HM varies the QP of its P frames in a
+cycle; `flat37` leaves that out, `hm_ldp` has one. Its length and QPs are our guess at those of HM
+16.20, inferred from a later version's configuration, not read from a stream. Results of the two do
+not compare.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ import torch
 from torch import Tensor
 
 from unlossy import video
-from unlossy.degradations.codec import Preset, VideoCodec, check_whole, check_within
-from unlossy.degradations.gif import check_choice
+from unlossy.degradations.codec import ConstantQuality, Preset, VideoCodec
+from unlossy.degradations.limits import check_choice, check_whole
+from unlossy.errors import UserError
 from unlossy.video import Coded, Coding
 
 Pixels = Literal["yuv420p", "yuv444p"]
@@ -58,8 +61,14 @@ class HEVC(VideoCodec):
     preset: Preset = "medium"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cycle", tuple(self.cycle))  # hydra hands over a list of its own
         check_whole("qp", self.qp, 0, 51)
+        given: object = self.cycle
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise UserError(
+                f"degradation.cycle={given} is no list of QPs; write whole numbers from 0 to "
+                "51 in brackets, as in degradation.cycle=[45,44,45,38], or [] for none."
+            )
+        object.__setattr__(self, "cycle", tuple(given))  # hydra hands over a list of its own
         for position, qp in enumerate(self.cycle):
             check_whole(f"cycle[{position}]", qp, 0, 51)
         check_choice("preset", self.preset, get_args(Preset))
@@ -85,24 +94,8 @@ class HEVC(VideoCodec):
 
 
 @dataclass(frozen=True)
-class HEVCQuality(VideoCodec):
-    """H.265 as users make it: constant quality, B frames, x265's own choices.
-
-    Args:
-        crf: constant rate factor, 0 to 51; x265's default is 28.
-        preset: x265's trade of time for bits.
-
-    Raises:
-        UserError: as `HEVC`.
-    """
-
-    crf: float = 32.0
-    preset: Preset = "medium"
-
-    def __post_init__(self) -> None:
-        check_within("crf", self.crf, 0, 51)
-        check_choice("preset", self.preset, get_args(Preset))
-        self.coding(1)
+class HEVCQuality(ConstantQuality):
+    """H.265 as users make it, by x265."""
 
     def coding(self, frames: int) -> Coding:
         """Return how a clip of so many frames is coded."""

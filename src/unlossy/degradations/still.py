@@ -25,8 +25,8 @@ import torch
 from PIL import Image, features
 from torch import Tensor
 
-from unlossy.degradations.codec import check_whole, check_within, recoded
-from unlossy.degradations.gif import check_choice
+from unlossy.degradations.codec import recoded
+from unlossy.degradations.limits import check_choice, check_whole, check_within
 from unlossy.errors import UserError
 from unlossy.sample import Degraded
 
