@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +11,15 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from unlossy import assets, video
+from unlossy.data.cache import Cache
 from unlossy.data.mixture import Mixed
 from unlossy.data.photos import Photos, _spread
+from unlossy.data.samples import TrainingSamples, collate
 from unlossy.data.shots import Shots, find_shots
+from unlossy.data.source import Source
+from unlossy.degradations.chain import Chain
 from unlossy.errors import UserError
+from unlossy.sample import Clip
 
 CONF = Path(__file__).parents[2] / "conf"
 SPLITS = ("train", "val", "test")
@@ -159,6 +165,47 @@ def test_a_mixture_draws_by_frames_or_by_weights(drift):
     assert share == pytest.approx({"a": 1.0, "b": 3.0})
     clip = drawn.clips("val")[1]
     assert torch.equal(drawn.read(clip, 2, 1), parts["b"].read(clip, 2, 1))
+
+
+@dataclass(frozen=True)
+class Marked(Source):
+    """One black clip a split, with a target of its own name."""
+
+    name: str
+    key: str | None = None
+
+    def clips(self, split):
+        return [Clip(f"{self.name}/{split}", 4, 8, 12, self.name)]
+
+    def read(self, clip, start, count):
+        return torch.zeros(count, 3, 8, 12, dtype=torch.uint8)
+
+    def target(self, clip, start, count):
+        marks = torch.arange(4.0)[start : start + count].view(-1, 1, 1, 1) + len(clip.name)
+        return {self.key: marks.expand(-1, 1, 8, 12)} if self.key else {}
+
+
+def test_a_mixture_hands_on_the_targets_of_its_parts():
+    parts = {"a": Marked("a", "mark"), "longer": Marked("longer", "mark")}
+    mixed = Mixed(parts)
+    for clip, part in zip(mixed.clips("val"), parts.values(), strict=True):
+        found, wanted = mixed.target(clip, 1, 2), part.target(clip, 1, 2)
+        assert torch.equal(found["mark"], wanted["mark"])
+    cache = Cache(mixed, Chain([]))
+    cache.fill(mixed.clips("train"))
+    samples = TrainingSamples(cache, mixed.clips("train"), 8, 2, 0)
+    batch = collate([samples[k] for k in range(12)])
+    assert batch["target"]["mark"].shape == (12, 2, 1, 8, 8)
+    offsets = {"a/train": 7, "longer/train": 12}
+    assert set(batch["name"]) == set(offsets)
+    for k, name in enumerate(batch["name"]):
+        assert batch["target"]["mark"][k, 0, 0, 0, 0] == batch["t_in"][k, 0] + offsets[name]
+
+
+def test_a_mixture_to_train_on_has_the_same_targets_everywhere():
+    mixed = Mixed({"a": Marked("a", "mark"), "b": Marked("b")})
+    with pytest.raises(UserError, match="a has mark and b has none; train on one of them"):
+        mixed.weight(mixed.clips("train")[0])
 
 
 def test_a_mixture_refuses_foreign_weights_and_clips_of_one_name(drift):

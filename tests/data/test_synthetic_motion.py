@@ -163,6 +163,16 @@ def test_numbers_that_make_no_motion_are_refused(wrong):
         source(**wrong)
 
 
+def test_pictures_of_several_sizes_are_refused():
+    @dataclass(frozen=True)
+    class Uneven(Waves):
+        def clips(self, split):
+            return [replace(clip, width=72 + 8 * (split == "val")) for clip in super().clips(split)]
+
+    with pytest.raises(UserError, match="train/0 has 72x48 and val/0 has 80x48; leave one"):
+        source(base=Uneven()).clips("test")
+
+
 @pytest.mark.assets("bunny", "photos")
 def test_as_configured_pictures_of_film_and_photographs_move():
     with initialize_config_dir(str(CONF), version_base="1.3"):

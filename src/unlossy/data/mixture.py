@@ -1,4 +1,4 @@
-"""Several sources as one: the union of their clips; each clip keeps its own `source`."""
+"""Several sources as one: the union of their clips; each clip keeps its `source` and target."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Mixed(Source):
             of the union equally often.
 
     Raises:
-        UserError: `weights` does not name exactly the parts, or two parts offer clips of one name.
+        UserError: `weights` does not name exactly the parts, or two parts offer clips of one name;
+            or, of `weight`, parts to train on have targets of other names.
     """
 
     parts: Mapping[str, Source]
@@ -48,9 +49,11 @@ class Mixed(Source):
     def weight(self, clip: Clip) -> float:
         """Return the part's share, spread over its training frames."""
         name = self._part_of[clip]
-        if self.weights is None:
-            return self.parts[name].weight(clip)
-        return self.weights[name] * self.parts[name].weight(clip) / self._total[name]
+        return self._share[name] * self.parts[name].weight(clip)
+
+    def target(self, clip: Clip, start: int, count: int) -> dict[str, Tensor]:
+        """Return what the part that offers the clip does."""
+        return self.parts[self._part_of[clip]].target(clip, start, count)
 
     def version(self, clip: Clip) -> str:
         """Return the part's digest: mixing changes no frame."""
@@ -70,8 +73,24 @@ class Mixed(Source):
         return found
 
     @cached_property
-    def _total(self) -> dict[str, float]:
-        return {
-            name: sum(part.weight(clip) * clip.frames for clip in part.clips("train")) or 1.0
-            for name, part in self.parts.items()
+    def _share(self) -> dict[str, float]:
+        """What the weight of a part's clips is multiplied by; only training asks for it."""
+        train = {name: part.clips("train") for name, part in self.parts.items()}
+        targets: dict[tuple[str, ...], str] = {}
+        for name, clips in train.items():
+            if clips:
+                keys = tuple(sorted(self.parts[name].target(clips[0], 0, 1)))
+                targets.setdefault(keys, name)
+        if len(targets) > 1:
+            named = [f"{name} has {', '.join(keys) or 'none'}" for keys, name in targets.items()]
+            raise UserError(
+                f"A batch takes clips with the same targets, but of the mixture "
+                f"{' and '.join(named[:2])}; train on one of them."
+            )
+        if self.weights is None:
+            return dict.fromkeys(self.parts, 1.0)
+        total = {
+            name: sum(self.parts[name].weight(clip) * clip.frames for clip in clips) or 1.0
+            for name, clips in train.items()
         }
+        return {name: self.weights[name] / total[name] for name in self.parts}

@@ -39,14 +39,14 @@ class SyntheticMotion(Source):
     grid of frame t, and `visible`, bool (T - 1, 1, H, W): False where that pixel is covered next.
 
     Args:
-        base: where the pictures come from; its clips must be of one size.
+        base: where the pictures come from, all of one size.
         variants: split -> clips made of each clip of `base`, from frames evenly spread over it.
         frames: length of a clip, >= 2.
         speed: pixels per frame that no point moves much faster than; > 0.
         patches: discs that move on their own, >= 0.
 
     Raises:
-        UserError: one of these numbers is out of range.
+        UserError: one of these numbers is out of range; or, of `clips`, sizes differ.
     """
 
     base: Source
@@ -100,14 +100,22 @@ class SyntheticMotion(Source):
     @cached_property
     def _pictures(self) -> dict[Clip, tuple[Clip, int, Split]]:
         """Clip -> clip of the base, frame of it, split."""
-        found = {}
+        found: dict[Clip, tuple[Clip, int, Split]] = {}
+        sizes: dict[tuple[int, int], str] = {}
         for split in get_args(Split):
             count = self.variants[split]
             for base in self.base.clips(split):
+                sizes.setdefault((base.width, base.height), base.name)
                 for k in range(count):
                     size = (self.frames, base.height, base.width)
                     clip = Clip(f"{base.name}/{k}", *size, base.source)
                     found[clip] = (base, (2 * k + 1) * base.frames // (2 * count), split)
+        if len(sizes) > 1:
+            named = [f"{name} has {width}x{height}" for (width, height), name in sizes.items()]
+            raise UserError(
+                f"Synthetic motion takes pictures of one size, but {' and '.join(named[:2])}; "
+                "leave one of them out, or give their sources one size."
+            )
         return found
 
     @cached_property
