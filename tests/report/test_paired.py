@@ -41,10 +41,42 @@ def test_an_order_beyond_chance_is_bold():
     assert f"| {shared:+.2f} ± 0.27 |" in tables([*rows_of("a", A), *rows_of("b", B)])
 
 
-def test_one_model_or_a_crowd_has_no_pairs():
+def fixed_rows(model, values, **more):
+    return [row | {"loss": ""} for row in rows_of(model, values, **more)]
+
+
+def test_the_best_filter_and_the_input_stand_beside_a_trained_model():
+    weak, strong = fixed_rows("weak", [20.0, 22.0]), fixed_rows("strong", [25.0, 26.0])
+    before = fixed_rows("input", [19.0, 20.0])
+    lines = tables([*before, *strong, *weak, *rows_of("a", [30.0, 31.0])]).splitlines()
+    names = [line.split(" | ")[0] for line in lines if " - " in line]
+    assert names == ["| a l1 - strong", "| a l1 - input", "| strong - input"]
+    assert lines[5].startswith("| a l1 - input | 2 | **+11.00 ± 0.00**")
+    assert tables([*before, *strong]) == ""  # nothing was trained
+
+
+def test_each_column_has_its_digits():
+    values = {"ssim": 0.25, "lpips_alex": 0.5, "flicker_flat": 1.5, "tlp": 0.125}
+    a = rows_of("a", A, **dict.fromkeys(values, 0.0))
+    b = rows_of("b", A, **{key: -value for key, value in values.items()})
+    cells = tables([*a, *b]).splitlines()[4].split(" | ")[2:]
+    assert cells == [
+        *("+0.00 ± 0.00", "**+0.2500 ± 0.0000**", "**+0.5000 ± 0.0000**"),
+        *("**+1.500 ± 0.000**", "**+0.125 ± 0.000** |"),
+    ]
+
+
+def test_a_model_alone_has_no_pairs_and_a_crowd_a_sentence():
     assert tables(rows_of("a", A)) == ""
     crowd = [row for k in range(MOST + 1) for row in rows_of(f"m{k}", A)]
-    assert tables(crowd) == ""
+    assert f"{MOST + 1} trained models, more than the {MOST}" in tables(crowd)
+    assert "|" not in tables(crowd)
+    assert "| m0 l1 - m7 l1 |" in tables(crowd[:-4])
+
+
+def test_models_without_a_clip_in_common_have_no_pair():
+    apart = [row | {"clip": f"other {row['clip']}"} for row in rows_of("b", B)]
+    assert tables([*rows_of("a", A), *apart]) == ""
 
 
 def test_the_page_has_the_pairs(make_run, tmp_path):

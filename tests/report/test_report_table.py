@@ -6,6 +6,8 @@ import pytest
 from made_rows import make_row
 from rich.console import Console
 
+from unlossy.metrics.flicker import COLUMNS as FLICKER_COLUMNS
+from unlossy.metrics.suite import DIRECTION
 from unlossy.report.table import COLUMNS, FLICKER, markdown, marks, print_table, spread, summarise
 
 PSNR = next(column for column in COLUMNS if column.key == "psnr")
@@ -22,6 +24,14 @@ def rows():
         make_row("ccdnet", "b", 35.5, loss="grad"),
         make_row("ccdnet", "c", 37.0, loss="grad"),
     ]
+
+
+def test_columns_point_where_the_scores_do():
+    shown = {column.key: column.better for column in (*COLUMNS, *FLICKER)}
+    assert {*FLICKER_COLUMNS, "psnr", "ssim", "lpips_alex", "psnr_std"} <= shown.keys()
+    assert {key: shown[key] for key in DIRECTION if key in shown} == {
+        key: better for key, better in DIRECTION.items() if key in shown
+    }
 
 
 def test_summary_by_hand(rows):

@@ -83,7 +83,10 @@ def _flicker(lines: Sequence[Row]) -> list[str]:
 
 def _paired(rows: Sequence[Row]) -> list[str]:
     tables = paired.tables(rows)
-    reading = "First minus second, mean over clips and its 95 % interval; bold where 0 is outside."
+    reading = (
+        "Trained models, the filter best in PSNR, and the input: first minus second, mean over "
+        "clips and its 95 % interval; bold where 0 is outside."
+    )
     return [f"## Paired over clips\n\n{reading}\n", tables] if tables else []
 
 

@@ -6,7 +6,7 @@
 Clips differ by decibels from each other, models by hundredths: means with their own deviations
 would hide every order that the differences show. Student's t takes the clips as draws from all
 clips of their kind, which shots of one film are not: the interval says nothing about other films,
-nor about other seeds.
+nor about other seeds. The filter beside the trained models is the best on these very clips.
 """
 
 from __future__ import annotations
@@ -19,15 +19,24 @@ from typing import NamedTuple
 
 from scipy.stats import t as student
 
-from unlossy.report.rows import Row, grouped, label, number
+from unlossy.report.rows import INPUT, Row, grouped, label, number
 
-COLUMNS = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "lpips_alex": "LPIPS",
-    "flicker_flat": "flat flicker",
-    "tlp": "tLP",
-}
+
+class Column(NamedTuple):
+    """What is compared, and the digits after the point that it is shown with."""
+
+    key: str
+    title: str
+    digits: int
+
+
+COLUMNS = (
+    Column("psnr", "PSNR", 2),
+    Column("ssim", "SSIM", 4),
+    Column("lpips_alex", "LPIPS", 4),
+    Column("flicker_flat", "flat flicker", 3),
+    Column("tlp", "tLP", 3),
+)
 MOST = 8  # trained models in a table of pairs
 
 
@@ -38,9 +47,8 @@ class Difference(NamedTuple):
     half: float
     clips: int
 
-    def __str__(self) -> str:
-        """`-0.08 ± 0.02`, bold where the interval leaves zero out."""
-        digits = 2 if abs(self.mean) >= 0.1 else 4
+    def text(self, digits: int) -> str:
+        """Return `-0.08 ± 0.02`, bold where the interval leaves zero out."""
         half = "?" if math.isinf(self.half) else f"{self.half:.{digits}f}"
         text = f"{self.mean:+.{digits}f} ± {half}"
         return f"**{text}**" if abs(self.mean) > self.half else text
@@ -62,31 +70,54 @@ def difference(a: Sequence[Row], b: Sequence[Row], column: str) -> Difference | 
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """Return a Markdown table of all pairs of trained models per (source, degradation).
+    """Return a Markdown table of pairs per (source, degradation); without a trained model, none.
 
-    Empty where there are no two, or more than `MOST` of them.
+    Compared are trained models, the filter of the highest mean PSNR, and the input. A sentence
+    stands in for the table of more than `MOST` trained models.
     """
     parts = []
     for (source, degradation), members in grouped(rows, "source", "degradation").items():
-        models = grouped(
-            (row for row in members if row["loss"]), "model", "loss", "degradation", "setting"
-        )
-        if not 1 < len(models) <= MOST:
-            continue
+        models, trained = _compared(members)
+        pairs = list(combinations(models, 2)) if trained else []
         lines = [
-            (f"{label(a[-1])} - {label(b[-1])}", [difference(a, b, key) for key in COLUMNS])
-            for a, b in combinations(models.values(), 2)
+            (f"{label(a[-1])} - {label(b[-1])}", cells)
+            for a, b in pairs
+            if any(cells := [difference(a, b, column.key) for column in COLUMNS])
         ]
+        if not lines:
+            continue
+        parts.append(f"### {source}, {degradation}\n")
+        if trained > MOST:
+            parts.append(
+                f"{trained} trained models, more than the {MOST} whose pairs are listed; report on "
+                "a folder with fewer runs to see them.\n"
+            )
+            continue
         kept = [k for k in range(len(COLUMNS)) if any(cells[k] for _, cells in lines)]
-        titles = [list(COLUMNS.values())[k] for k in kept]
-        parts += [f"### {source}, {degradation}\n", f"| | clips | {' | '.join(titles)} |"]
-        parts += [f"|---|---:|{'---:|' * len(titles)}"]
+        parts.append(f"| | clips | {' | '.join(COLUMNS[k].title for k in kept)} |")
+        parts.append(f"|---|---:|{'---:|' * len(kept)}")
         for name, cells in lines:
             clips = max(cell.clips for cell in cells if cell)
-            shown = " | ".join(str(cells[k] or "") for k in kept)
-            parts.append(f"| {name} | {clips} | {shown} |")
+            shown = [cell.text(COLUMNS[k].digits) if (cell := cells[k]) else "" for k in kept]
+            parts.append(f"| {name} | {clips} | {' | '.join(shown)} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def _compared(rows: Sequence[Row]) -> tuple[list[list[Row]], int]:
+    """Return the rows per model, trained ones first, and how many are trained."""
+    models = list(grouped(rows, "model", "loss", "setting").values())
+    trained = [members for members in models if members[0]["loss"]]
+    fixed = [members for members in models if not members[0]["loss"]]
+    before = [members for members in fixed if members[0]["model"] == INPUT]
+    filters = [members for members in fixed if members[0]["model"] != INPUT]
+    best = sorted(filters, key=_mean_psnr)[-1:]
+    return [*trained, *best, *before], len(trained)
+
+
+def _mean_psnr(rows: Sequence[Row]) -> float:
+    values = [value for row in rows if (value := number(row, "psnr")) is not None]
+    return fmean(values) if values else -math.inf
 
 
 def _by_clip(rows: Sequence[Row], column: str) -> dict[str, float]:

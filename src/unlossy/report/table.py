@@ -64,9 +64,10 @@ FLICKER = (
     Column("psnr_std", "PSNR dev.", ".2f", -1),
 )
 FLICKER_READING = (
-    "Differences from frame to frame that the clean clip has not: warp, mean square of 1e-4 along "
-    "its motion, and its own as floor; tOF, pixels; tLP, hundredths of LPIPS; MABD, squared levels "
-    "of mean brightness; flat and textured, levels of luma there; PSNR dev., dB over time."
+    "Differences from frame to frame that the clean clip has not: warp, mean squared change along "
+    "its motion, in 1e-4, and its own as floor; tOF, pixels; tLP, hundredths of LPIPS; MABD, "
+    "squared levels of mean brightness; flat and textured, levels of luma there; PSNR dev., dB "
+    "over time."
 )
 MEANS = (
     *("psnr", "psnr_all", "gain", "ssim", "ssim_uniform7", "lpips_alex"),
