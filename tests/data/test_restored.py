@@ -10,12 +10,14 @@ from unlossy import checkpoint
 from unlossy.data.cache import Cache
 from unlossy.data.digest import digest
 from unlossy.data.restored import RestoredClips
+from unlossy.degradations.chain import Chain
 from unlossy.degradations.gif import Gif
 from unlossy.degradations.gif_any import GifAny
 from unlossy.errors import UserError
 from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.ccdnet import CCDNet
 from unlossy.sample import Sample, pristine
+from unlossy.training.starting import restorer
 
 TRAINING = {
     "model": "m", "loss": "l1", "degradation": {}, "source": "s",
@@ -160,3 +162,11 @@ def test_the_checkpoint_is_not_needed_afterwards(drift, recurrent, tmp_path):
     source = drift()
     (clip, *_) = source.clips("val")
     assert degrade(restored, source, clip)["frames"].dtype == torch.uint8
+
+
+def test_a_chain_cannot_hide_that_a_stage_restored(recurrent):
+    restored = RestoredClips(Chain([Gif(colors=8)]), recurrent)
+    assert restorer(restored) == checkpoint.fingerprint(recurrent)
+    assert restorer(Chain([Chain([Gif()])])) is None
+    with pytest.raises(UserError, match="put the chain into them"):
+        restorer(Chain([Gif(), Chain([restored])]))

@@ -14,8 +14,11 @@ from PIL import Image
 import unlossy
 from unlossy import cli
 from unlossy.errors import UserError
+from unlossy.models.spynet import SPyNetWarp
 from unlossy.report.page import write_report
 from unlossy.training import runs, trainers
+from unlossy.training.configs import build
+from unlossy.training.starting import newest_best
 
 SMALL = [
     "trainer=tiny", "trainer.accelerator=cpu", "trainer.enable_progress_bar=no",
@@ -198,6 +201,40 @@ def test_clips_that_a_gif_keeps_exactly_can_be_trained_on(own, tmp_path):
     path = f"source.path={tmp_path / 'flat'}"
     folder = call("train", *SMALL, *rest, path, "loss=grad", "logger=csv", "~baselines")
     assert {(row["psnr"], row["exact"]) for row in rows_of(folder)} == {("", "2")}
+
+
+def test_the_newest_checkpoint_is_one_that_restores(run, tmp_path):
+    def place(stamp: str) -> Path:
+        folder = tmp_path / "any" / f"{stamp}_a" / "checkpoints"
+        folder.mkdir(parents=True)
+        return folder / "best.ckpt"
+
+    card = unlossy.checkpoint.describe(run / "checkpoints" / "best.ckpt")
+    config = {"_target_": "unlossy.models.spynet.SPyNetWarp"}
+    flow = unlossy.checkpoint.pack(SPyNetWarp(), config, card["training"])
+    torch.save(flow, place("2026-01-02"))
+    with pytest.raises(UserError, match="no checkpoint under"):
+        newest_best(tmp_path)
+    older = place("2026-01-01")
+    older.write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())
+    assert newest_best(tmp_path) == older
+
+
+def test_a_wrong_type_is_named_with_the_options_given():
+    inner = {"_target_": "unlossy.models.basicvsr.BasicVSR", "channels": "many", "blocks": 1}
+    node = {"_target_": "unlossy.models.astf.ASTF", "network": inner}
+    with pytest.raises(UserError, match=r"BasicVSR does not take .*: channels=many, blocks=1 \("):
+        build(OmegaConf.create({"model": node}).model)
+    with pytest.raises(UserError, match=r"BasicVSR does not take .*: width=3 \("):
+        build(OmegaConf.create({"_target_": inner["_target_"], "width": 3}))
+
+
+def test_a_stage_is_grouped_with_its_recipe(monkeypatch, tmp_path):
+    monkeypatch.setattr(trainers, "wandb_offline", lambda: True)
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        cfg = compose("train", ["logger=wandb", "name=texture", "++logger.mirror.group=astf"])
+    (logger,) = trainers._mirror(cfg, tmp_path / "run")
+    assert (logger._wandb_init["group"], logger._wandb_init["name"]) == ("astf", "texture/run")
 
 
 def test_the_report_reads_real_runs(run, own, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,16 @@ from unlossy import checkpoint, cli
 from unlossy.errors import UserError
 from unlossy.inference.enhance import enhance, newest_checkpoint
 from unlossy.models.astf import ASTF
+from unlossy.models.basicvsr import BasicVSR
 from unlossy.training import runs, stages
 from unlossy.training.enhancer import Enhancer
+from unlossy.training.starting import check_parts, checkpoint_to_continue
 
 
 def second(stage: str, loss: str) -> str:
     """Override a stage of the recipe by one without VGG16, which would be most of the time."""
     parts = ["experiment=astf/small_stage2", f"loss={loss}", "monitor=val/psnr"]
+    parts.append("~loss.terms.lpips")  # of which that experiment sets an option
     quoted = ",".join(f"'{part}'" for part in [*parts, "start_ckpt=${trained.stage1}"])
     return f"stages.{stage}=[{quoted}]"
 
@@ -93,6 +97,7 @@ def test_the_recipe_folder_is_a_run_with_a_row_for_each_output(recipe):
     card = json.loads((recipe / "run.json").read_text())
     assert card["seconds"] > 0
     assert card["config"]["model"]["s_ckpt"] == str(best_of(recipe, "stage1"))
+    assert card["fitted"].startswith("gain ")
     assert list((recipe / "panels" / "test").glob("*.png"))
 
 
@@ -171,6 +176,9 @@ def test_a_killed_recipe_goes_on_to_the_same_end(
         train(*TINY, *own)
     monkeypatch.undo()
     (folder,) = (tmp_path / "some runs" / "astf_small").iterdir()
+    shutil.move(tmp_path / "some runs", tmp_path / "moved runs")
+    own = [*footage_override, f"run_root='{tmp_path}/moved runs'"]
+    folder = tmp_path / "moved runs" / "astf_small" / folder.name
     finished = [best_of(folder, "stage1")] if step > 4 else []
     before = [path.stat().st_mtime_ns for path in finished]
     assert train(*TINY, *own, "ckpt=last") == folder
@@ -196,9 +204,68 @@ def test_parts_of_two_recipes_are_not_assembled(recipe, own, tmp_path):
     torch.save(other, paths["stage1"].with_name("other.ckpt"))
     paths["stage1"] = paths["stage1"].with_name("other.ckpt")
     taken = [f"trained.{name}='{path}'" for name, path in paths.items()]
-    with pytest.raises(UserError, match=r"model\.e1_ckpt.*another stage had restored"):
+    with pytest.raises(UserError, match=r"model\.e1_ckpt.*not trained on clips that model\.s_ckpt"):
         train(*TINY, *own, *taken, "name=refused")
+    alone = f"trained.texture='{paths['texture']}'"
+    with pytest.raises(UserError, match=r"e1_ckpt.*not trained on clips that .*=<stage1> had"):
+        train(*TINY, *own, alone, "name=refused")
     assert not list(Path(own[2].split("'")[1]).glob("refused/*"))
+
+
+@pytest.fixture
+def part(tmp_path):
+    """Write checkpoints of one small network, trained on what another one restored, or not."""
+
+    def write(name: str, after: str | None = None) -> str:
+        config = {"channels": 4, "blocks": 1, "flow": "zero"}
+        model = BasicVSR(**config)
+        torch.nn.init.normal_(model.conv_last.weight)
+        config["_target_"] = f"{BasicVSR.__module__}.BasicVSR"
+        training = {
+            "model": "m", "loss": "l1", "degradation": {}, "source": "s",
+            "needs": [], "scale": 1, "seed": 0, "after": after,
+        }  # fmt: skip
+        path = tmp_path / f"{name}.ckpt"
+        torch.save(checkpoint.pack(model, config, training), path)
+        return str(path)
+
+    return write
+
+
+def test_only_second_stages_of_the_first_are_parts(part):
+    s = part("s")
+    e1, e2 = (part(name, checkpoint.fingerprint(s)) for name in ("e1", "e2"))
+
+    def check(*paths: str) -> None:
+        check_parts("astf", dict(zip(("s_ckpt", "e1_ckpt", "e2_ckpt"), paths, strict=True)))
+
+    check(s, e1, e2)
+    for wrong in ((s, s, s), (s, part("raw"), e2), (s, e1, part("other", "0123"))):
+        with pytest.raises(UserError, match="parts of one recipe"):
+            check(*wrong)
+    with pytest.raises(UserError, match=r"s_ckpt=.* was trained on clips that another stage"):
+        check(e1, e1, e2)
+
+
+def test_a_run_does_not_go_on_behind_another_stage(part):
+    cfg = OmegaConf.create({"ckpt": part("e1", "0123")})
+    for restored_by in (None, "4567"):
+        with pytest.raises(UserError, match=r"e1\.ckpt learnt from clips"):
+            checkpoint_to_continue(cfg, {}, restored_by)
+
+
+def test_a_stage_of_other_settings_is_not_taken_for_finished(tmp_path):
+    config = {"seed": 1, "trainer": {"max_steps": 9}, "init": "a.ckpt", "ckpt": None}
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"config": config, "seconds": 1}))
+    moved = OmegaConf.create(config | {"init": "b.ckpt"})
+    assert stages._finished(tmp_path, moved) == tmp_path / "run" / "checkpoints" / "best.ckpt"
+    for other, words in (
+        ({"seed": 2}, r"seed \(1\)"),
+        ({"trainer": {"max_steps": 8}}, "max_steps"),
+    ):
+        with pytest.raises(UserError, match=words):
+            stages._finished(tmp_path, OmegaConf.create(config | other))
 
 
 def test_a_stage_is_scored_on_the_clips_it_was_trained_on(recipe, own):
@@ -233,6 +300,12 @@ def test_a_stage_is_scored_on_the_clips_it_was_trained_on(recipe, own):
         (["stages.stage1=['loss=nonsense']"], "stage stage1 does not compose"),
         (["stages.tradeoff=['experiment=astf/small_stage1','loss=flow']"], "needs 'flow', which"),
         (["model.sharpen=-1"], "sharpen=-1"),
+        (["model.sharpen=much"], r"ASTF does not take .*sharpen=much"),
+        (["model.network.channels=8"], r"s_ckpt=<stage1> holds a BasicVSR of other sizes"),
+        (["baselines.gaussian.settings=[-1]"], "settings=\\[-1"),
+        (["source.test=0"], "no test clips"),
+        (["schedule.pct_start=2"], "schedule does not work: .*pct_start"),
+        (["schedule=cosine_restarts", "schedule.periods=[0]"], "A schedule of periods"),
         (["source.path=nowhere"], "nowhere"),
     ],
 )

@@ -65,8 +65,11 @@ class TrainingSamples(Dataset[Sample]):
         sample["degraded"] = self._finish(sample["degraded"], 1, flipped)
         scale = self.cache.degradation.scale
         sample["clean"] = self._finish(sample["clean"], scale, flipped)
-        for key, value in sample["target"].items():
-            turned = _mirrored(value, flipped) if key == "flow" else value
+        first, count = int(sample["t_out"][0, 0]), sample["t_out"].shape[1]
+        rows, columns = (_enlarged(side, scale) for side in area)
+        for key, value in self.cache.source.target(clip, first, count).items():
+            cut = value[..., rows, columns][None]
+            turned = _mirrored(cut, flipped) if key == "flow" else cut
             sample["target"][key] = self._finish(turned, scale, flipped, beyond="constant")
         return sample
 
@@ -156,7 +159,8 @@ def _sample(
 ) -> Sample:
     """Return frames `which` within `area` (rows, columns, degraded pixels) as a batch of one.
 
-    Wanted are all clean frames from the first degraded frame's time to the last one's.
+    Wanted are all clean frames from the first degraded frame's time to the last one's. Targets are
+    left to training samples.
     """
     t_in = kept.t_in[which]
     first, last = int(t_in[0]), int(t_in[-1])
@@ -164,11 +168,7 @@ def _sample(
         clean = cache.source.read(clip, first, last - first + 1)
     else:
         clean = kept.reference[first : last + 1]
-    scale = cache.degradation.scale
-    rows, columns = (
-        side if side == _EVERYWHERE else slice(side.start * scale, side.stop * scale)
-        for side in area
-    )
+    rows, columns = (_enlarged(side, cache.degradation.scale) for side in area)
     return Sample(
         name=[clip.name],
         degraded=kept.frames(which, *area)[None],
@@ -176,12 +176,14 @@ def _sample(
         t_out=torch.arange(first, last + 1, dtype=torch.float32)[None],
         clean=clean[:, :, rows, columns][None],
         side={key: value[which][None] for key, value in kept.side.items()},
-        target={
-            key: value[..., rows, columns][None]
-            for key, value in cache.source.target(clip, first, last - first + 1).items()
-        },
+        target={},
         bits=torch.tensor([kept.bits]),
     )
+
+
+def _enlarged(side: slice, scale: int) -> slice:
+    """Return the clean pixels of a range of degraded ones."""
+    return side if side == _EVERYWHERE else slice(side.start * scale, side.stop * scale)
 
 
 class TrainingLoader(DataLoader[Sample]):

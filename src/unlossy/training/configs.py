@@ -5,6 +5,7 @@ Whatever a configuration asks for and cannot have becomes one sentence here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -67,9 +68,29 @@ def build(node: DictConfig, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, TypeError | ValueError | ImportError | MisconfigurationException):
-            raise UserError(f"{node.get('_target_', 'configuration')}: {cause}") from cause
+        target, given = _failed(node, str(error))
+        if isinstance(cause, TypeError | AttributeError):
+            raise UserError(
+                f"{target} does not take these options, of which one is unknown, missing or of a "
+                f"wrong type: {given or 'none'} ({str(cause).rstrip('.')})."
+            ) from cause
+        if isinstance(cause, ValueError | ImportError | MisconfigurationException):
+            raise UserError(f"{target}: {cause}") from cause
         raise
+
+
+def _failed(node: DictConfig, message: str) -> tuple[str, str]:
+    """Return what Hydra could not build, by its message: the target, and the options given."""
+    if found := re.search(r"^full_key: (.+)$", message, re.MULTILINE):
+        inner = OmegaConf.select(node._get_root(), found[1])
+        node = inner if isinstance(inner, DictConfig) else node
+    options = {str(key): value for key, value in node.items()}
+    plain = [
+        f"{key}={value}"
+        for key, value in options.items()
+        if not (key.startswith("_") or OmegaConf.is_config(value))
+    ]
+    return str(node.get("_target_", "configuration")), ", ".join(plain)
 
 
 def check_numbers(cfg: DictConfig) -> None:

@@ -101,8 +101,9 @@ def evaluate_split(
     models = {name: contender.model.to(device) for name, contender in everyone.items()}
     tuned = {name: model for name, model in models.items() if isinstance(model, Tuned)}
     if data.clips["val"]:  # else every filter keeps its middle setting
-        for model in tuned.values():
-            model.fit(data.val_dataloader())
+        for contender in everyone.values():
+            if not contender.loss:  # a checkpoint was fitted when it was made
+                contender.model.fit(data.val_dataloader())
     sets = scores.start_set(device)
     learnt = {name: one.model for name, one in everyone.items() if one.loss}
     strips = Strips(

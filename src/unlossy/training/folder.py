@@ -40,6 +40,8 @@ LIBRARIES = (
 WITHOUT_EFFECT = ("ckpt", "logger", "run_root", "name", "data.workers")
 # How long it runs and what is scored afterwards: does not change what was trained so far.
 AFTERWARDS = ("trainer", "test", "baselines", "metrics", "checkpoint_every")
+# Where other checkpoints lie. What they held is in the run's own, as weights and as `after`.
+ELSEWHERE = ("init", "trained", "stages")
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -51,6 +53,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def first_difference(run_folder: Path, config: Mapping[str, Any]) -> str:
     """Return the first setting in which a run's recipe differs from `config`, "" if in none.
 
+    Paths of checkpoints are no settings: runs may be moved.
+
     Raises:
         UserError: the folder has no readable run.json.
     """
@@ -60,9 +64,11 @@ def first_difference(run_folder: Path, config: Mapping[str, Any]) -> str:
     except (OSError, ValueError, KeyError):
         raise UserError(f"{path} does not tell a run's settings; start a new run.") from None
     ours = dict(flat(config))
-    skipped = (*WITHOUT_EFFECT, *AFTERWARDS)
+    skipped = (*WITHOUT_EFFECT, *AFTERWARDS, *ELSEWHERE)
     for key in [*ours, *(key for key in theirs if key not in ours)]:
-        if not _within(key, skipped) and ours.get(key) != theirs.get(key):
+        if key.endswith("ckpt") or _within(key, skipped):
+            continue
+        if ours.get(key) != theirs.get(key):
             return f"{key} ({theirs.get(key)})"
     return ""
 
@@ -110,23 +116,26 @@ def make(root: Path, name: str, digest: str) -> Path:
     raise UserError(f"A hundred runs named {name} were started this second; try again.")
 
 
-def find_last(root: Path, name: str, digest: str, holding: str = "checkpoints/last.ckpt") -> Path:
-    """Return what the newest run with this name and configuration holds at that place.
+def runs_of(root: Path, name: str, digest: str, holding: str) -> tuple[list[Path], list[Path]]:
+    """Return the run folders that hold something, by age: of this configuration, and of any."""
+    runs = sorted(path for path in (root / name).glob("*") if (path / holding).exists())
+    return [run for run in runs if run.name.split("_")[-1].split("-")[0] == digest], runs
+
+
+def find_last(root: Path, name: str, digest: str) -> Path:
+    """Return last.ckpt of the newest run with this name and configuration.
 
     Raises:
         UserError: there is none; the newest run of another configuration is named.
     """
-    runs = sorted(path for path in (root / name).glob("*") if (path / holding).exists())
-    if same := [run for run in runs if run.name.split("_")[-1].split("-")[0] == digest]:
+    holding = "checkpoints/last.ckpt"
+    same, runs = runs_of(root, name, digest, holding)
+    if same:
         return same[-1] / holding
-    other = ""
-    if runs:
-        newest = runs[-1] / holding
-        pass_what = "it as ckpt=PATH" if newest.is_file() else "its settings"
-        other = f" The newest with other settings is {newest}; pass {pass_what}."
+    other = f", or go on with other settings by ckpt={runs[-1] / holding}" if runs else ""
     raise UserError(
         f"ckpt=last: no run under {root / name} has this configuration and got as far as "
-        f"{holding}; start one by leaving ckpt out.{other}"
+        f"{holding}; start one by leaving ckpt out{other}."
     )
 
 

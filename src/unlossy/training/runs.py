@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig
@@ -34,6 +35,7 @@ from unlossy.training.starting import (
     checkpoint_card,
     checkpoint_to_continue,
     newest_best,
+    restorer,
     start_from,
 )
 from unlossy.training.step_log import StepLog
@@ -42,6 +44,19 @@ from unlossy.training.trainers import console, direction, fit, make_trainer
 from lightning import seed_everything  # isort: skip
 
 BALANCE = 64  # validation clips that a ratio of loss weights is measured on
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run is made of, built and found to fit together; no clip has been read."""
+
+    data: VideoData
+    model: EnhancementModel
+    enhancer: Enhancer | None  # None: the model is assembled
+    scores: VideoScores
+    mode: Literal["max", "min"]  # of what is monitored
+    filters: Mapping[str, EnhancementModel]
+    card: Mapping[str, Any]
 
 
 def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None) -> Path:
@@ -59,20 +74,14 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
     config = resolved(cfg)
     check_numbers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    data: VideoData = build(cfg.data)
-    model: EnhancementModel = build(cfg.model)
-    match(model, data.degradation)
-    scores: VideoScores = build(cfg.metrics)
-    mode = direction(cfg.monitor, scores)
-    filters = _baselines(cfg, data) if cfg.test else {}
-    card = checkpoint_card(config, choices, model, data.degradation)
+    run = _prepare(cfg, config, choices)
+    data, model, enhancer, card = run.data, run.model, run.enhancer, run.card
     name, loss = card["training"]["model"], card["training"]["loss"]
-    enhancer, resume = None, None
-    if model.assembled:
-        _check_assembling(cfg, config, name)
-    else:
-        enhancer = _enhancer(cfg, model, scores, card)
-        resume = checkpoint_to_continue(cfg, config)
+    if cfg.test:
+        _say_left_out(cfg, run.filters)
+    resume = None
+    if enhancer is not None:
+        resume = checkpoint_to_continue(cfg, config, restorer(data.degradation))
         if cfg.init is not None and resume is None:
             start_from(Path(cfg.init), enhancer)
     data.prepare_data()
@@ -89,7 +98,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
     console.print(f"run folder: {run_folder}")
     log = StepLog(run_folder)
     try:
-        trainer, best = make_trainer(cfg, run_folder, log, mode)
+        trainer, best = make_trainer(cfg, run_folder, log, run.mode)
     finally:
         folders.remove_if_empty(run_folder)
     run_folder.mkdir(parents=True, exist_ok=True)
@@ -104,15 +113,16 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
             path = Path(best.best_model_path)
         else:
             path = run_folder / "checkpoints" / "best.ckpt"
-            _assemble(model.to(device), data, card, path)
+            run_card["fitted"] = _assemble(model.to(device), data, card, path)
+            console.print(f"{name}: {run_card['fitted']}")
         if cfg.test:
-            restorer = Contender(checkpoints.load(path), loss, cfg.seed)
+            finished = Contender(checkpoints.load(path), loss, cfg.seed)
             rows, run_card["filters"] = evaluate_split(
-                contenders(filters, {name: restorer}, data, cfg.seed),
+                contenders(run.filters, {name: finished}, data, cfg.seed),
                 data,
                 "test",
                 str(choices["degradation"]),
-                scores,
+                run.scores,
                 device,
                 run_folder,
             )
@@ -125,17 +135,45 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
     return run_folder
 
 
-def check(cfg: DictConfig) -> None:
-    """Refuse a run that cannot start, as far as that shows without its data and checkpoints.
+def check(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse a run that cannot start, as far as that shows before its clips are read.
+
+    Args:
+        cfg: as for `train`.
+        choices: as for `train`.
+
+    Returns:
+        A checkpoint as the run would leave it, but for the training.
 
     Raises:
         UserError: as `train`.
     """
+    config = resolved(cfg)
     check_numbers(cfg)
+    run = _prepare(cfg, config, choices)
+    if run.enhancer is not None and cfg.init is not None:
+        start_from(Path(cfg.init), run.enhancer)
+    return checkpoints.pack(run.model, run.card["model"], run.card["training"])
+
+
+def _prepare(cfg: DictConfig, config: Mapping[str, Any], choices: Mapping[str, Any]) -> Prepared:
+    """Build all parts of a run and introduce them to each other."""
+    data: VideoData = build(cfg.data)
     model: EnhancementModel = build(cfg.model)
-    direction(cfg.monitor, build(cfg.metrics))
-    if not model.assembled:
-        introduce(model, build(cfg.loss))
+    match(model, data.degradation)
+    scores: VideoScores = build(cfg.metrics)
+    mode = direction(cfg.monitor, scores)
+    filters = _baselines(cfg, data) if cfg.test else {}
+    card = checkpoint_card(config, choices, model, data.degradation)
+    enhancer = None
+    if model.assembled:
+        _check_assembling(cfg, config, card["training"]["model"])
+    else:
+        enhancer = _enhancer(cfg, model, scores, card)
+        data.val_dataloader()  # refuses a source without such clips
+    if cfg.test:
+        data.test_dataloader()
+    return Prepared(data, model, enhancer, scores, mode, filters, card)
 
 
 def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
@@ -152,6 +190,8 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
         raise UserError(f"split={cfg.split} is not scored; use split=test or split=val.")
     data: VideoData = build(cfg.data)
     filters = _baselines(cfg, data)
+    _say_left_out(cfg, filters)
+    restored_by = restorer(data.degradation)
     trained: dict[str, Contender] = {}
     if "model" in cfg:
         name, model = str(choices["model"]), build(cfg.model)
@@ -165,9 +205,8 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     if cfg.ckpt is not None:
         path = newest_best(Path(cfg.run_root)) if cfg.ckpt == "last" else Path(cfg.ckpt)
         told = checkpoints.describe(path)["training"]
-        check_clips(path, told, data.degradation)
-        restorer = Contender(checkpoints.load(path), told["loss"], told["seed"])
-        trained[told["model"]] = restorer
+        check_clips(path, told, restored_by)
+        trained[told["model"]] = Contender(checkpoints.load(path), told["loss"], told["seed"])
     everyone = contenders(filters, trained, data, cfg.seed)
     scores: VideoScores = build(cfg.metrics)
     device = _device(cfg.device)
@@ -187,12 +226,14 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
 
 
 def _baselines(cfg: DictConfig, data: VideoData) -> dict[str, EnhancementModel]:
-    """Return the filters of the configuration that suit the medium, and say which do not."""
+    """Return the filters of the configuration that suit the medium."""
     filters = {str(key): build(node) for key, node in cfg.get("baselines", {}).items()}
-    kept = suitable(filters, data.degradation)
-    if left_out := [name for name in filters if name not in kept]:
+    return suitable(filters, data.degradation)
+
+
+def _say_left_out(cfg: DictConfig, filters: Mapping[str, EnhancementModel]) -> None:
+    if left_out := [str(key) for key in cfg.get("baselines", {}) if key not in filters]:
         console.print(f"left out, since this degradation does not suit it: {', '.join(left_out)}")
-    return kept
 
 
 def _enhancer(
@@ -205,8 +246,11 @@ def _enhancer(
     enhancer = Enhancer(model, objective, optimizer, schedule, scores, card, cfg.seed)
     try:
         enhancer.configure_optimizers()
+    except UserError:
+        raise
     except (TypeError, ValueError) as error:
-        raise UserError(f"The optimizer or schedule does not work: {error}.") from error
+        reason = str(error).rstrip(".")
+        raise UserError(f"The optimizer or schedule does not work: {reason}.") from error
     return enhancer
 
 
@@ -220,15 +264,13 @@ def _check_assembling(cfg: DictConfig, config: Mapping[str, Any], name: str) -> 
     check_parts(name, config["model"])
 
 
-def _assemble(
-    model: EnhancementModel, data: VideoData, card: Mapping[str, Any], path: Path
-) -> None:
-    """Tune a model of finished parts on the validation clips and write its checkpoint."""
-    tune = getattr(model, "fit", None)
-    if tune is not None and data.clips["val"]:
-        tune(data.val_dataloader())
+def _assemble(model: EnhancementModel, data: VideoData, card: Mapping[str, Any], path: Path) -> str:
+    """Tune a model of finished parts on validation clips, write its checkpoint, tell the choice."""
+    if data.clips["val"]:
+        model.fit(data.val_dataloader())
     content = checkpoints.pack(model.cpu(), card["model"], card["training"])
     AtomicFiles().save_checkpoint(content, path)
+    return str(getattr(model, "label", "nothing to choose"))
 
 
 def _device(name: str) -> torch.device:

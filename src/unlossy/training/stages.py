@@ -10,6 +10,9 @@
 A stage is composed from its own overrides and from those of the command line that tell what is
 trained on and how (`SHARED`), of which the command line's win. It is not scored on the test split.
 With `ckpt=last` finished stages are skipped and an unfinished one goes on where it was.
+
+Before any of it the recipe is rehearsed: every run is built, and stands in for its own result,
+untrained, where a later run refers to it.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from unlossy import checkpoint as checkpoints
@@ -63,17 +67,17 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] 
         for name, own in written.items()
         if cfg.trained.get(name) is None
     }
-    # An hour of training is no time to wait for a typo in what comes after it.
-    for one in (*(stage for stage, _ in composed.values()), cfg):
-        runs.check(_with(one, trained=dict.fromkeys(written)))
+    _rehearse(cfg, choices, composed, again)
     folder = again or folders.make(Path(cfg.run_root), cfg.name, folders.config_hash(config))
     console.print(f"recipe folder: {folder}")
     try:
         for number, name in enumerate(written, 1):
             console.print(f"stage {number} of {len(written)}: {name}")
             if name in composed:
-                done = _finished(folder / "stages" / name)
-                best = done or _run(*composed[name], cfg.trained, folder, name)
+                stage, chosen = composed[name]
+                stage = _with(stage, trained=dict(cfg.trained))
+                done = _finished(folder / "stages" / name, stage)
+                best = done or _run(stage, chosen, cfg.name, folder, name)
                 cfg = _with(cfg, trained={**cfg.trained, name: str(best)})
             console.print(f"{name}: {cfg.trained[name]}")
         last = folder / "checkpoints" / "last.ckpt"
@@ -103,8 +107,38 @@ def _check(cfg: DictConfig) -> None:
 
 def _killed(cfg: DictConfig, config: Mapping[str, Any]) -> Path:
     """Return the folder of the recipe to go on with."""
-    digest = folders.config_hash(config)
-    return folders.find_last(Path(cfg.run_root), cfg.name, digest, "stages").parent
+    root, digest = Path(cfg.run_root), folders.config_hash(config)
+    same, others = folders.runs_of(root, cfg.name, digest, "stages")
+    if same:
+        return same[-1]
+    other = f", or pass the settings of {others[-1]}" if others else ""
+    raise UserError(
+        f"ckpt=last: no run under {root / cfg.name} has this configuration and has begun a stage; "
+        f"start the recipe without ckpt{other}."
+    )
+
+
+def _rehearse(
+    cfg: DictConfig,
+    choices: Mapping[str, Any],
+    composed: Mapping[str, tuple[DictConfig, Mapping[str, Any]]],
+    again: Path | None,
+) -> None:
+    """Refuse a recipe that would fail later, when hours have been spent on its first stages."""
+    trained = dict(cfg.trained)
+    with TemporaryDirectory() as place:
+        for name, (one, chosen) in (*composed.items(), ("", (cfg, choices))):
+            run = _with(one, trained=trained, ckpt=None)
+            try:
+                content = runs.check(run, chosen)
+            except UserError as error:
+                reason = re.sub(rf"{re.escape(place)}/([^/\s]+)\.ckpt", r"<\1>", str(error))
+                raise UserError(reason) from error
+            if name:
+                trained[name] = f"{place}/{name}.ckpt"
+                torch.save(content, trained[name])
+                if again is not None:
+                    _finished(again / "stages" / name, run)
 
 
 def _of_stage(own: Sequence[str], typed: Sequence[str]) -> list[str]:
@@ -121,23 +155,39 @@ def _key(override: str) -> str:
     return re.split(r"[=@]", override.lstrip("+~"), maxsplit=1)[0]
 
 
-def _finished(folder: Path) -> Path | None:
-    """Return the best checkpoint of the newest run of a stage that came to its end."""
-    for card in sorted(folder.glob("*/run.json"), reverse=True):
-        with suppress(ValueError):
-            if "seconds" in json.loads(card.read_text(encoding="utf-8")):
-                return card.parent / "checkpoints" / "best.ckpt"
+def _finished(folder: Path, stage: DictConfig) -> Path | None:
+    """Return the best checkpoint of the newest run of a stage that came to its end.
+
+    Raises:
+        UserError: a run of the stage had other settings.
+    """
+    config = resolved(stage)
+    for path in sorted(folder.glob("*/run.json"), reverse=True):
+        different = folders.first_difference(path.parent, config)
+        card = json.loads(path.read_text(encoding="utf-8"))
+        steps = card["config"]["trainer"]["max_steps"]
+        if steps != config["trainer"]["max_steps"]:
+            different = f"trainer.max_steps ({steps})"
+        if different:
+            raise UserError(
+                f"ckpt=last: {path.parent} was trained with another {different}; pass that "
+                f"setting, or start the recipe without ckpt."
+            )
+        if "seconds" in card:
+            return path.parent / "checkpoints" / "best.ckpt"
     return None
 
 
 def _run(
-    stage: DictConfig, choices: Mapping[str, Any], trained: DictConfig, folder: Path, name: str
+    stage: DictConfig, choices: Mapping[str, Any], recipe: str, folder: Path, name: str
 ) -> Path:
     """Run a stage, or the rest of it, and return its best checkpoint."""
     root = folder / "stages"
     killed = sorted((root / name).glob("*/checkpoints/last.ckpt"))
     ckpt = str(killed[-1]) if killed else None
-    stage = _with(stage, trained=dict(trained), run_root=str(root), name=name, ckpt=ckpt)
+    stage = _with(stage, run_root=str(root), name=name, ckpt=ckpt)
+    if stage.logger.mirror is not None:
+        stage.logger.mirror = {**stage.logger.mirror, "group": recipe}
     return runs.train(stage, choices) / "checkpoints" / "best.ckpt"
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from unlossy import checkpoint as checkpoints
 from unlossy.data.restored import RestoredClips
+from unlossy.degradations.chain import Chain
 from unlossy.errors import UserError
 from unlossy.models.model import EnhancementModel
 from unlossy.models.weights import read_weights
@@ -42,33 +43,45 @@ def checkpoint_card(
             "needs": sorted(model.needs),
             "scale": model.scale,
             "seed": config["seed"],
-            "after": _restorer(degradation),
+            "after": restorer(degradation),
         },
     )
 
 
-def _restorer(degradation: Degradation) -> str | None:
-    return degradation.sha256 if isinstance(degradation, RestoredClips) else None
+def restorer(degradation: Degradation) -> str | None:
+    """Return the fingerprint of the stage that restores the clips beforehand, None if none does.
+
+    Raises:
+        UserError: it does so within a chain, where neither cache nor checkpoint would know of it.
+    """
+    if isinstance(degradation, RestoredClips):
+        return degradation.sha256
+    if isinstance(degradation, Chain) and any(restorer(part) for part in degradation.parts):
+        raise UserError(
+            "A chain of degradations holds clips that a stage has restored; put the chain into "
+            "them instead, as data=restored does with any degradation."
+        )
+    return None
 
 
-def check_clips(path: Path, training: Mapping[str, Any], degradation: Degradation) -> None:
+def check_clips(path: Path, training: Mapping[str, Any], restored_by: str | None) -> None:
     """Refuse to score a checkpoint on clips of another kind than it was trained on.
 
     Args:
         path: of the checkpoint.
         training: its card.
-        degradation: what the clips pass through.
+        restored_by: the `restorer` of the clips.
 
     Raises:
         UserError: a stage restores the clips beforehand for one of the two, and not for the other.
     """
     after = training.get("after")
-    if after is None and isinstance(degradation, RestoredClips):
+    if after is None and restored_by is not None:
         raise UserError(
             f"{path} was trained on clips as the medium leaves them, not as another stage restores "
             f"them; score it with data=default."
         )
-    if after != _restorer(degradation):
+    if after != restored_by:
         raise UserError(
             f"{path} was trained on clips that another stage had restored; score it with that "
             f"stage's checkpoint, data=restored data.degradation.ckpt=PATH."
@@ -80,11 +93,11 @@ def check_parts(name: str, model: Mapping[str, Any]) -> None:
 
     Args:
         name: of the model.
-        model: its resolved configuration, whose parts are the arguments named `*_ckpt`.
+        model: its resolved configuration, whose parts are the arguments named `*_ckpt`: the first
+            restores what the medium kept, the others restore what the first made of it.
 
     Raises:
-        UserError: a part is not named, no checkpoint, or was trained after a stage that is none of
-            the parts.
+        UserError: a part is not named, no checkpoint, or was trained on other clips than those.
     """
     parts = {key: value for key, value in model.items() if key.endswith("_ckpt")}
     if lacking := [key for key, value in parts.items() if value is None]:
@@ -92,17 +105,33 @@ def check_parts(name: str, model: Mapping[str, Any]) -> None:
             f"model={name} has no trained parts; run its recipe, experiment={name}/small, or name "
             f"their checkpoints ({', '.join(f'model.{key}' for key in lacking)})."
         )
-    known = {checkpoints.fingerprint(path) for path in parts.values()}
-    for key, path in parts.items():
-        if checkpoints.describe(path)["training"].get("after") not in {None, *known}:
+    after = {
+        key: checkpoints.describe(path)["training"].get("after") for key, path in parts.items()
+    }
+    first, *others = parts
+    if after[first] is not None:
+        raise UserError(
+            f"model.{first}={parts[first]} was trained on clips that another stage had restored; "
+            f"name a checkpoint that was trained on what the medium keeps."
+        )
+    known = checkpoints.fingerprint(parts[first])
+    for key in others:
+        if after[key] != known:
             raise UserError(
-                f"model.{key}={path} was trained on clips that another stage had restored than "
-                f"those of this model; name parts of one recipe."
+                f"model.{key}={parts[key]} was not trained on clips that "
+                f"model.{first}={parts[first]} had restored; name parts of one recipe."
             )
 
 
-def checkpoint_to_continue(cfg: DictConfig, config: Mapping[str, Any]) -> Path | None:
+def checkpoint_to_continue(
+    cfg: DictConfig, config: Mapping[str, Any], restored_by: str | None
+) -> Path | None:
     """Return the checkpoint that `ckpt` names, if it belongs to a run of this recipe.
+
+    Args:
+        cfg: the configuration of the run.
+        config: the same, resolved.
+        restored_by: the `restorer` of its clips.
 
     Raises:
         UserError: there is none, or continuing it would mix two recipes in one folder.
@@ -110,9 +139,15 @@ def checkpoint_to_continue(cfg: DictConfig, config: Mapping[str, Any]) -> Path |
     if cfg.ckpt is None:
         return None
     if cfg.ckpt == "last":
-        return folders.find_last(Path(cfg.run_root), cfg.name, folders.config_hash(config))
-    resume = Path(cfg.ckpt)
-    checkpoints.describe(resume)
+        digest = folders.config_hash(config)
+        resume = folders.find_last(Path(cfg.run_root), cfg.name, digest)
+    else:
+        resume = Path(cfg.ckpt)
+    if checkpoints.describe(resume)["training"].get("after") != restored_by:
+        raise UserError(
+            f"{resume} learnt from clips that another stage had restored, or none had; name that "
+            f"stage's checkpoint, or start a new run by leaving ckpt out."
+        )
     if resume.parent.name != "checkpoints":
         raise UserError(
             f"{resume} does not lie in the checkpoints/ of a run folder, so the run to go on with "
@@ -149,15 +184,16 @@ def start_from(path: Path, enhancer: Enhancer) -> None:
 
 
 def newest_best(run_root: Path) -> Path:
-    """Return the newest `best.ckpt` under `run_root`.
+    """Return the newest `best.ckpt` under `run_root` whose model restores clips.
 
     Raises:
         UserError: there is none.
     """
-    found = sorted(run_root.glob("*/*/checkpoints/best.ckpt"), key=lambda path: path.parts[-3])
-    if not found:
-        raise UserError(
-            f"ckpt=last: no checkpoint lies under {run_root}; train one with "
-            f"python train.py model=ccdnet loss=grad_gan"
-        )
-    return found[-1]
+    found = run_root.glob("*/*/checkpoints/best.ckpt")
+    for path in sorted(found, key=lambda path: path.parts[-3], reverse=True):
+        if checkpoints.restores(checkpoints.describe(path)):
+            return path
+    raise UserError(
+        f"ckpt=last: no checkpoint under {run_root} restores clips; train one with "
+        f"python train.py model=ccdnet loss=grad_gan"
+    )

@@ -113,6 +113,8 @@ def _mirror(cfg: DictConfig, run_folder: Path) -> list[Logger]:
     if cfg.logger.mirror is None:
         return []
 
+    group = cfg.logger.mirror.get("group", cfg.name)  # stages belong to their recipe
+
     def logger(mode: str | None) -> WandbLogger:
         # mode, by name: wandb has read its environment by now, where Lightning's offline= writes.
         return cast(
@@ -122,7 +124,7 @@ def _mirror(cfg: DictConfig, run_folder: Path) -> list[Logger]:
                 save_dir=str(run_folder),
                 id=run_folder.name.replace("_", "-"),
                 name=f"{cfg.name}/{run_folder.name}",
-                group=cfg.name,
+                group=group,
                 resume="allow",
                 mode=mode,
             ),
