@@ -29,7 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from unlossy.losses.adversarial import Adversary
 from unlossy.losses.objective import Objective, Weighted
 from unlossy.losses.pixel import GradientLoss, PixelLoss, image_gradients
-from unlossy.models.ccdnet import EMBEDDED, CCDNet
+from unlossy.models.ccdnet import CCDNet
+from unlossy.models.weights import EMBEDDED
 from unlossy.networks.patchgan import PatchGAN
 from unlossy.networks.unet import UNet
 from unlossy.sample import Sample

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from unlossy import __version__
 from unlossy.errors import UserError
-from unlossy.models.ccdnet import EMBEDDED, CCDNet
+from unlossy.models.ccdnet import CCDNet
 from unlossy.models.model import EnhancementModel
-from unlossy.models.weights import read_weights
+from unlossy.models.weights import EMBEDDED, read_weights
 
 FORMAT = 1
 PREFIX = "model."  # where the LightningModule keeps the model
@@ -80,6 +80,16 @@ def describe(path: str | Path) -> dict[str, Any]:
             code.
     """
     return _card_of(_read(path), path)
+
+
+def restores(description: Mapping[str, Any]) -> bool:
+    """Return whether the model that `describe` described restores clips, without building it.
+
+    Raises:
+        UserError: it is no network of this version's.
+    """
+    kind = _class(description["model"].get("_target_"))
+    return issubclass(kind, EnhancementModel) and kind.restores
 
 
 def fingerprint(path: str | Path) -> str:

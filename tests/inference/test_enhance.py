@@ -18,6 +18,7 @@ from unlossy.inference.look import look_at, palette_of
 from unlossy.inference.outputs import Clip, write
 from unlossy.models.ccdnet import CCDNet
 from unlossy.models.model import EnhancementModel
+from unlossy.models.spynet import SPyNetWarp
 from unlossy.networks.quantizer import quantize
 from unlossy.sample import Restored, Sample, check, pristine
 from unlossy.video import Frame, VideoWriter, probe, read_frames, shown_frames
@@ -289,6 +290,22 @@ def test_the_newest_checkpoint_that_fits(tmp_path, capsys):
     enhance(source, tmp_path / "b.gif", run_root=runs)
     assert str(wanted) in capsys.readouterr().err
     same_frames(tmp_path / "b.gif", source)  # a CCDNet starts as the identity
+
+
+def test_a_network_that_restores_nothing_is_not_chosen_and_refused_by_name(tmp_path):
+    runs, source = tmp_path / "runs", video(tmp_path / "a.mp4")
+    wanted = run(runs, "cow", "2026-01-04_000000_d", needs=False, degradation={"crf": 35})
+    flow = runs / "spynet" / "2026-01-05_000000_e" / "checkpoints" / "best.ckpt"
+    flow.parent.mkdir(parents=True)
+    content = torch.load(wanted, weights_only=True)
+    training = content["unlossy"]["training"] | {"model": "spynet"}
+    config = {"_target_": "unlossy.models.spynet.SPyNetWarp"}
+    torch.save(checkpoint.pack(SPyNetWarp(), config, training), flow)
+    assert newest_checkpoint(runs, source, None) == wanted
+    for model in (flow, SPyNetWarp()):
+        with pytest.raises(UserError, match=r"^SPyNetWarp restores nothing: .*; give"):
+            enhance(source, tmp_path / "b.mp4", model=model)
+    assert not (tmp_path / "b.mp4").exists()
 
 
 def blobs(dither: bool) -> np.ndarray:

@@ -15,7 +15,8 @@ from unlossy.models.astf import ASTF, DROP_DB, unsharp
 from unlossy.models.baselines import Identity
 from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.ccdnet import CCDNet
-from unlossy.models.model import EnhancementModel
+from unlossy.models.model import MEMORY, EnhancementModel
+from unlossy.models.spynet import SPyNetWarp
 from unlossy.models.vrcnn import VRCNN
 from unlossy.networks.variance_mask import VarianceMask
 from unlossy.sample import Restored, Sample
@@ -137,6 +138,32 @@ def test_windows_join_without_a_seam():
     assert not torch.equal(restored(3), whole)
 
 
+def test_what_windows_lack_of_two_recurrences_fades():
+    torch.manual_seed(0)
+    clip = (torch.rand(1, 61, 3, 16, 16) * 255).byte()
+    model = shake(ASTF(BasicVSR(**SMALL), mask=VarianceMask(gain=30.0)))
+    assert model.context == BasicVSR.context + 1
+
+    def restored(length):
+        return torch.cat(
+            [part for _, part in restored_windows(model, sample(clip), length)]
+        ).float()
+
+    whole = restored(61)
+    difference = (restored(20) - whole).abs()
+    assert difference.mean() < 0.05
+    assert difference.max() <= 4
+    model.context = 0
+    assert (restored(20) - whole).abs().mean() > 10 * difference.mean().clamp(min=0.05)
+
+
+def test_the_budget_pays_for_what_waits_meanwhile():
+    for channels in (8, 64):
+        network = BasicVSR(channels, 1, flow="zero")
+        floats = MEMORY / 4 / network.budget
+        assert MEMORY / 4 / ASTF(network).budget == pytest.approx(floats + 6, abs=1e-3)
+
+
 def test_autocast_leaves_mask_fusion_and_sharpening_in_float32():
     model, clip = ASTF(Shift(0.1), mask=VarianceMask(gain=30.0)), torch.rand(1, 3, 3, 8, 8)
     wanted = model.restore_all(sample(clip))
@@ -220,7 +247,37 @@ def test_bad_stages_have_a_sentence(stages, tmp_path):
         ASTF(BasicVSR(**SMALL), str(other), second, third)
 
 
-@pytest.mark.parametrize("network", [CCDNet(2, 2), BasicVSR(**SMALL | {"scale": 4}), Identity()])
+def test_options_that_no_weight_shows_are_compared(tmp_path):
+    paths = []
+    for name in ("s", "e1", "e2"):
+        paths.append(str(tmp_path / name))
+        config = {
+            "_target_": "unlossy.models.ccdnet.CCDNet",
+            "steps": 1,
+            "channels": 2,
+            "update": "tanh",
+        }
+        torch.save(checkpoint.pack(CCDNet(1, 2, update="tanh"), config, {}), paths[-1])
+    ASTF(CCDNet(1, 2, update="tanh"), *paths)
+    with pytest.raises(UserError, match=r"s_ckpt=.* options; set .*update=tanh"):
+        ASTF(CCDNet(1, 2), *paths)
+
+
+def test_what_changes_no_result_may_differ(tmp_path):
+    path = str(tmp_path / "s.ckpt")
+    config = {"_target_": "unlossy.models.basicvsr.BasicVSR", **SMALL, "checkpointing": True}
+    torch.save(checkpoint.pack(BasicVSR(**SMALL, checkpointing=True), config, {}), path)
+    before = torch.random.get_rng_state()
+    BasicVSR(**SMALL)
+    drawn = torch.random.get_rng_state()
+    torch.random.set_rng_state(before)
+    ASTF(BasicVSR(**SMALL), path, path, path)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+
+
+@pytest.mark.parametrize(
+    "network", [CCDNet(2, 2), BasicVSR(**SMALL | {"scale": 4}), Identity(), SPyNetWarp()]
+)
 def test_networks_that_cannot_be_stacked_have_a_sentence(network):
     with pytest.raises(UserError, match="cannot stack"):
         ASTF(network)
@@ -259,6 +316,7 @@ def test_the_gain_puts_f_the_wanted_distance_below_e2():
         clean = batch["clean"] / 255
         drops.append(psnr(made["e2"], clean) - psnr(made["f"], clean))
     assert float(torch.stack(drops).mean()) == pytest.approx(DROP_DB, abs=1e-3)
+    assert model.label == f"gain {float(model.mask.gain):.4g}, f 0.060 dB below e2 (wanted: 0.06)"
     again = float(model.mask.gain)
     model.fit(iter(batches))
     assert float(model.mask.gain) == pytest.approx(again, rel=1e-3)  # wherever it starts from
@@ -269,9 +327,12 @@ def test_where_texture_costs_nothing_the_gain_stays(shifts):
     model = ASTF(Shift())
     for network, by in zip((model.e1, model.e2), shifts, strict=True):
         network.by.fill_(by)
-    model.fit(clips(1))
     model.fit([])
+    assert model.label == "gain 25, not calibrated"
+    model.fit(clips(1))
     assert float(model.mask.gain) == 25.0
+    assert model.drop <= DROP_DB
+    assert model.label == f"gain 25, f {model.drop:.3f} dB below e2 (wanted: 0.06)"
 
 
 def test_fit_looks_at_a_window_of_a_long_clip():

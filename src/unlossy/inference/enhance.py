@@ -89,6 +89,11 @@ def enhance(
         if look is not None and (way := unlike(look, training)):
             console.print(f"warning: {source} {way}; expect less of the result")
         model = checkpoint.load(model).to(_device(device))
+    if not model.restores:
+        raise UserError(
+            f"{type(model).__name__} restores nothing: another model takes what it has learnt; "
+            "give that model's checkpoint."
+        )
     if colors is None and (PALETTE & model.needs):
         raise UserError(_no_palette(source, type(model).__name__))
     if missing := model.needs - PALETTE:
@@ -211,12 +216,14 @@ def newest_checkpoint(run_root: Path, source: Path, colors: int | None) -> Path:
     found = run_root.glob("*/*/checkpoints/best.ckpt")
     for path in sorted(found, key=lambda path: path.parts[-3], reverse=True):
         try:
-            training: dict[str, Any] = checkpoint.describe(path)["training"]
+            description = checkpoint.describe(path)
+            restores = checkpoint.restores(description)
         except UserError:
             continue
+        training: dict[str, Any] = description["training"]
         learned_gifs = trained_colors(training) is not None
         fits = set(training["needs"]) <= has and learned_gifs == (colors is not None)
-        if fits and training.get("after") is None:
+        if restores and fits and training.get("after") is None:
             return path
     kind = "a GIF" if colors is not None else "a picture without a palette"
     raise UserError(

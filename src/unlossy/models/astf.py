@@ -14,7 +14,7 @@ are ours: the first is calibrated (`fit`), the second makes y lose PSNR as the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any, NamedTuple, Self
 
@@ -23,14 +23,14 @@ from kornia.filters import filter2d_separable
 from torch import Tensor, nn
 
 from unlossy.errors import UserError
-from unlossy.models.ccdnet import EMBEDDED
-from unlossy.models.model import EnhancementModel, pad_to_multiple
-from unlossy.models.weights import read_weights
+from unlossy.models.model import MEMORY, EnhancementModel, pad_to_multiple
+from unlossy.models.weights import EMBEDDED, read_weights
 from unlossy.networks.variance_mask import VarianceMask
 from unlossy.sample import Restored, Sample, to_float
 
 # What f may lose against e2 in PSNR: in the paper e2 is 0.08 dB and f 0.14 dB below stage 1.
 DROP_DB = 0.06
+_HELD = 6  # floats a pixel that wait while e2's network works: the input and e1
 _OCTAVES = 20.0  # the gain is looked for from 2^-20 to 2^20 of where it starts
 
 
@@ -59,7 +59,8 @@ class ASTF(EnhancementModel):
     `extras` holds s, e1, e2, f and the mask, all (B, T, 3, H, W); `estimate` is y.
 
     Args:
-        network: of scale 1, needing nothing but frames; there will be three copies of it.
+        network: of scale 1, needing nothing but frames, its options numbers and strings; there
+            will be three copies of it.
         s_ckpt: a checkpoint of such a network, trained to restore what the medium kept.
         e1_ckpt: the same, trained to restore s, on LPIPS; give all three or none.
         e2_ckpt: the same, trained to restore s, on Charbonnier and LPIPS. `embedded` leaves the
@@ -87,10 +88,10 @@ class ASTF(EnhancementModel):
     ) -> None:
         super().__init__()
         name = type(network).__name__
-        if network.scale != 1 or network.needs or not network.trainable:
+        if network.scale != 1 or network.needs or not (network.trainable and network.restores):
             raise UserError(
-                f"ASTF cannot stack {name}: its network must learn, have scale 1, and need nothing "
-                "but frames; choose another model.network."
+                f"ASTF cannot stack {name}: its network must learn to restore, have scale 1, and "
+                "need nothing but frames; choose another model.network."
             )
         if sharpen < 0:
             raise UserError(f"ASTF got sharpen={sharpen}; use 0 for none, or more.")
@@ -103,15 +104,26 @@ class ASTF(EnhancementModel):
         self.s, self.e1, self.e2 = network, deepcopy(network), deepcopy(network)
         for stage, (key, path) in zip((self.s, self.e1, self.e2), paths.items(), strict=True):
             if path is not None and path != EMBEDDED:
-                _take(stage, key, path)
+                _load_stage(stage, key, path)
         self.mask = VarianceMask() if mask is None else mask
         self.sharpen = sharpen
+        self.drop: float | None = None  # dB that f lies below e2 on the clips of `fit`
         self.requires_grad_(False).train(False)
-        self.multiple, self.window, self.budget = network.multiple, network.window, network.budget
+        self.multiple, self.window = network.multiple, network.window
+        self.budget = int(1 / (1 / network.budget + 4 * _HELD / MEMORY))
         # One frame for the mask. Near a window's edge stage 2 reads frames of s that lack context
-        # themselves; what they lack fades in both recurrences, so it is not paid for twice.
+        # themselves; what they lack fades in both recurrences, so it is not paid for twice: random
+        # weights make windows differ from the whole by 0.01-0.04 levels in the mean, 3 at most.
         self.context = network.context + 1
         self.reach = 2 * network.reach + 2  # two stages, the mask, the sharpening
+
+    @property
+    def label(self) -> str:
+        """The gain in use, and how far f lies below e2 in PSNR where `fit` has measured it."""
+        gain = f"gain {float(self.mask.gain):.4g}"
+        if self.drop is None:
+            return f"{gain}, not calibrated"
+        return f"{gain}, f {self.drop:.3f} dB below e2 (wanted: {DROP_DB})"
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode."""
@@ -145,7 +157,8 @@ class ASTF(EnhancementModel):
         """Choose the mask's gain so that f is `DROP_DB` below e2 in PSNR, mean over clips.
 
         The first frames of each clip stand for it, as many as go through the networks at once.
-        Where no gain costs that much, because e1 is about as good as e2, the gain stays.
+        Where no gain costs that much, because e1 is about as good as e2, the gain stays. `label`
+        tells what came of it; without clips nothing is chosen.
 
         Args:
             batches: whole validation clips, uint8, batch 1.
@@ -160,6 +173,7 @@ class ASTF(EnhancementModel):
 
         start = float(self.mask.gain)
         low, high = -_OCTAVES, _OCTAVES
+        self.drop = loss(0.0)
         if loss(high) <= DROP_DB:
             return
         # A little of e1 may help, and then the loss falls before it rises: one crossing is enough.
@@ -167,6 +181,7 @@ class ASTF(EnhancementModel):
             middle = (low + high) / 2
             low, high = (middle, high) if loss(middle) < DROP_DB else (low, middle)
         self.mask.gain.fill_(start * 2.0**low)
+        self.drop = loss(low)
 
     def _blend(self, batch: Sample) -> Blend:
         height, width = batch["degraded"].shape[-2:]
@@ -207,8 +222,12 @@ def unsharp(clip: Tensor, amount: float) -> Tensor:
     return clip + amount * (clip - blurred)
 
 
-def _take(network: EnhancementModel, key: str, path: str) -> None:
-    """Load the weights of a checkpoint of ours into the network."""
+def _load_stage(network: EnhancementModel, key: str, path: str) -> None:
+    """Load the weights of a checkpoint of ours into the network.
+
+    Options such as CCDNet's `update` change what weights mean and not their shapes, so the network
+    that the checkpoint describes must restore a clip of noise to the same.
+    """
     content: dict[str, Any] = read_weights(path)
     target = f"{type(network).__module__}.{type(network).__name__}"
     match content:
@@ -221,9 +240,51 @@ def _take(network: EnhancementModel, key: str, path: str) -> None:
     weights = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
     try:
         network.load_state_dict(weights)
-    except RuntimeError as error:
-        asked = ", ".join(f"{option}={value}" for option, value in options.items())
-        raise UserError(
-            f"{key}={path} holds a {type(network).__name__} of other sizes or parts; set "
-            f"model.network to its options, which are {asked or 'the default ones'}."
-        ) from error
+        theirs = _described(type(network), options)
+        theirs.load_state_dict(weights)
+        same = torch.equal(_of_noise(network), _of_noise(theirs))
+    except (RuntimeError, TypeError) as error:  # other shapes; options of another version
+        raise _other_network(network, key, path, options) from error
+    if not same:
+        raise _other_network(network, key, path, options)
+
+
+def _described(kind: type[EnhancementModel], options: Mapping[Any, Any]) -> EnhancementModel:
+    """Build a network from plain options, reading no file; random numbers stay where they are."""
+    plain = {
+        key: EMBEDDED if key.endswith("_ckpt") and value is not None else value
+        for key, value in options.items()
+        if not key.startswith("_")  # Hydra's
+    }
+    with torch.random.fork_rng(devices=[]):
+        return kind(**plain)
+
+
+@torch.no_grad()
+def _of_noise(network: EnhancementModel) -> Tensor:
+    noise = torch.rand(1, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    times = torch.arange(2.0)[None]
+    training = network.training
+    restored = network.eval().restore(
+        Sample(
+            name=["noise"],
+            degraded=noise,
+            t_in=times,
+            t_out=times,
+            side={},
+            target={},
+            bits=torch.zeros(1),
+        )
+    )
+    network.train(training)
+    return restored
+
+
+def _other_network(
+    network: EnhancementModel, key: str, path: str, options: Mapping[Any, Any]
+) -> UserError:
+    asked = ", ".join(f"{option}={value}" for option, value in options.items())
+    return UserError(
+        f"{key}={path} holds a {type(network).__name__} of other sizes, parts or options; set "
+        f"model.network to its options, which are {asked or 'the default ones'}."
+    )

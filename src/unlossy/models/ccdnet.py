@@ -29,12 +29,12 @@ from torch import Tensor, nn
 
 from unlossy.errors import UserError
 from unlossy.models.model import EnhancementModel
-from unlossy.models.weights import read_weights
+from unlossy.models.weights import EMBEDDED, read_weights
 from unlossy.networks.quantizer import quantize
-from unlossy.networks.unet import Norm, UNet, load_tolerantly
+from unlossy.networks.unet import Norm, UNet
+from unlossy.networks.weights import load_tolerantly
 from unlossy.sample import Restored, Sample
 
-EMBEDDED = "embedded"
 # Of one U-Net, where a tile ends at a multiple of 16: two blocks of two 3x3 convolutions at each of
 # the sizes 1, 1/2, 1/4, 1/8 and one at 1/16 make 2 * 2 * (1 + 2 + 4 + 8) + 2 * 16 = 92, and pooling
 # rounds that up to a multiple of 16.

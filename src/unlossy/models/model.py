@@ -10,6 +10,7 @@ numbers, strings or already built parts.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlossy.sample import Restored, Sample
+
+MEMORY = 3 * 2**29  # bytes that a `budget` is meant for
 
 
 class EnhancementModel(nn.Module):
@@ -31,6 +34,7 @@ class EnhancementModel(nn.Module):
         reach: degraded pixels next to the edge of a tile whose result the edge changes.
         interpolates: whether `t_out` may hold times that `t_in` has not.
         teacher_forced: only a likelihood model may read `clean` in `forward`.
+        restores: False for a network that only learns what another will use: nobody wants its clip.
         trainable: False for a classical filter, which `eval.py` runs and `train.py` refuses.
         assembled: made of parts trained before: `train.py` tunes it by `fit` and packs it.
         window: degraded frames that a long clip is restored in at once, besides the context.
@@ -47,6 +51,7 @@ class EnhancementModel(nn.Module):
     reach: int = 48
     interpolates: bool = False
     teacher_forced: bool = False
+    restores: bool = True
     trainable: bool = True
     assembled: bool = False
     window: int = 8
@@ -82,6 +87,13 @@ class EnhancementModel(nn.Module):
         and `pictures`, and `restore` returns the last of `outputs`.
         """
         return {"": self.restore(batch, generator=generator)}
+
+    def fit(self, batches: Iterable[Sample]) -> None:
+        """Choose what is not learnt by gradients on validation clips; most models have nothing.
+
+        Args:
+            batches: whole clips, uint8, batch 1.
+        """
 
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return optimiser groups that hold every trainable parameter exactly once."""

@@ -30,6 +30,7 @@ class SPyNetWarp(EnhancementModel):
     """Predict frames by warping; `extras["flow"]` is (B, T - 1, 2, H, W) in pixels."""
 
     provides = frozenset({"flow"})
+    restores = False
     context = 1
     budget = 2**24  # its coarsest level sees all of a frame, so tiles would not fit together
 

@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 from unlossy.errors import UserError
 
+# For an argument `*_ckpt`: the weights come with the state dict that will be loaded.
+EMBEDDED = "embedded"
 # How torch's archives begin: a zip file, and before torch 1.6 the pickle of a magic number.
 _BEGINNINGS = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlossy.networks.unet import load_tolerantly
+from unlossy.networks.weights import load_tolerantly
 
 _FIRST = "basic_module.0.basic_module.0.weight"
 # Pixels that go through SPyNet at once where no gradient is wanted, 64 maps of them at its widest.

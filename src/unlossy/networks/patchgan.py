@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from unlossy.networks.unet import load_tolerantly
+from unlossy.networks.weights import load_tolerantly
 
 
 class PatchGAN(nn.Sequential):

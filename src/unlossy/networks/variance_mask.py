@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unlossy.networks.luma import luma
+
 Norm = Literal["affine", "clip_quantile", "frame_max"]
 
 _FLAT = 1e-4  # variance (a hundredth of the range, squared) below which nothing is texture
@@ -70,8 +72,7 @@ class VarianceMask(nn.Module):
 
     def texture(self, clip: Tensor) -> Tensor:
         """Return v / d, (B, T, 1, H, W)."""
-        red, green, blue = clip.float().unbind(2)
-        variance = local_variance(0.299 * red + 0.587 * green + 0.114 * blue, self.cut_threshold)
+        variance = local_variance(luma(clip.float()), self.cut_threshold)
         divisor = torch.ones_like(variance[:, :1, :1, :1])
         if self.norm == "frame_max":
             divisor = variance.amax((2, 3), keepdim=True).clamp(min=_FLAT)
@@ -84,20 +85,20 @@ class VarianceMask(nn.Module):
         return (ratio.sqrt() if self.deviation else ratio).unsqueeze(2)
 
 
-def local_variance(luma: Tensor, cut_threshold: float) -> Tensor:
+def local_variance(grey: Tensor, cut_threshold: float) -> Tensor:
     """Return the population variance in 3x3x3 blocks of (B, T, H, W), of the same shape."""
-    height, width = luma.shape[-2:]
-    cut = luma.diff(dim=1).abs().mean((2, 3), keepdim=True) > cut_threshold  # (B, T - 1, 1, 1)
-    before = torch.where(cut, luma[:, 1:], luma[:, :-1])
-    after = torch.where(cut, luma[:, :-1], luma[:, 1:])
-    before, after = torch.cat([luma[:, :1], before], 1), torch.cat([after, luma[:, -1:]], 1)
-    total, squares = torch.zeros_like(luma), torch.zeros_like(luma)
-    for frames in (before, luma, after):
+    height, width = grey.shape[-2:]
+    cut = grey.diff(dim=1).abs().mean((2, 3), keepdim=True) > cut_threshold  # (B, T - 1, 1, 1)
+    before = torch.where(cut, grey[:, 1:], grey[:, :-1])
+    after = torch.where(cut, grey[:, :-1], grey[:, 1:])
+    before, after = torch.cat([grey[:, :1], before], 1), torch.cat([after, grey[:, -1:]], 1)
+    total, squares = torch.zeros_like(grey), torch.zeros_like(grey)
+    for frames in (before, grey, after):
         around = functional.pad(frames, (1, 1, 1, 1), mode="replicate")
         for y in range(3):
             for x in range(3):
                 # From the pixel itself, not from zero: E[g^2] - E[g]^2 would cancel the digits.
-                step = around[..., y : y + height, x : x + width] - luma
+                step = around[..., y : y + height, x : x + width] - grey
                 total += step
                 squares.addcmul_(step, step)
     return (squares / 27 - (total / 27).square()).clamp(min=0)
