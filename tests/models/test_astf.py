@@ -328,7 +328,7 @@ def test_where_texture_costs_nothing_the_gain_stays(shifts):
     for network, by in zip((model.e1, model.e2), shifts, strict=True):
         network.by.fill_(by)
     model.fit([])
-    assert model.label == "gain 25, not calibrated"
+    assert model.label == "gain 25, drop not measured"
     model.fit(clips(1))
     assert float(model.mask.gain) == 25.0
     assert model.drop <= DROP_DB

@@ -122,7 +122,7 @@ class ASTF(EnhancementModel):
         """The gain in use, and how far f lies below e2 in PSNR where `fit` has measured it."""
         gain = f"gain {float(self.mask.gain):.4g}"
         if self.drop is None:
-            return f"{gain}, not calibrated"
+            return f"{gain}, drop not measured"
         return f"{gain}, f {self.drop:.3f} dB below e2 (wanted: {DROP_DB})"
 
     def train(self, mode: bool = True) -> Self:
