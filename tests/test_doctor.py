@@ -2,6 +2,7 @@
 
 import av
 import pytest
+from PIL import features
 
 from unlossy import doctor as module
 from unlossy.doctor import doctor, examine
@@ -49,6 +50,21 @@ def test_codecs_are_tried_and_a_missing_one_is_named(monkeypatch):
     assert codecs["codec H.264"].state == "ok"
     assert codecs["codec VP9"].state == "note"
     assert "libvpx-vp9" in codecs["codec VP9"].found
+
+
+def test_media_that_a_library_cannot_make_are_notes(monkeypatch):
+    media = {f.what: f for f in examine() if f.what.startswith("medi")}
+    assert set(media) == {"media"}
+    assert media["media"].found == "GIF, H.265, H.264, VP9, AV1, JPEG, WebP, JPEG 2000, AVIF"
+
+    lacking = av.codec.codecs_available - {"libx265", "libsvtav1"}
+    monkeypatch.setattr(av.codec, "codecs_available", lacking)
+    monkeypatch.setattr(features, "check", lambda feature: feature != "avif")
+    media = {f.what: f for f in examine() if f.what.startswith("medi")}
+    assert set(media) == {"medium H.265", "medium AV1", "medium AVIF", "media"}
+    assert media["media"].found == "GIF, H.264, VP9, JPEG, WebP, JPEG 2000"
+    assert {media[f"medium {name}"].state for name in ("H.265", "AV1", "AVIF")} == {"note"}
+    assert "without the encoder libsvtav1; install its wheel" in media["medium AV1"].remedy
 
 
 def test_a_cache_that_cannot_be_written_is_a_fault(monkeypatch, tmp_path):

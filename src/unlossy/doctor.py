@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import metadata
@@ -56,6 +56,7 @@ def examine() -> Iterator[Finding]:
     yield _torchvision()
     yield _device()
     yield from _codecs()
+    yield from _media()
     yield from _cache()
     yield from _assets()
 
@@ -122,6 +123,31 @@ def _codecs() -> Iterator[Finding]:
                 yield Finding(f"codec {name}", f"no {suffix}: {error}", "note", remedy)
             else:
                 yield Finding(f"codec {name}", f"writes and reads {suffix}")
+
+
+def _media() -> Iterator[Finding]:
+    """Construct each degradation that leans on a library's encoder: it looks whether that is there."""
+    from unlossy.degradations import codec, hevc, still
+
+    kinds: dict[str, Callable[[], object]] = {
+        "H.265": hevc.HEVC,
+        "H.264": codec.H264,
+        "VP9": codec.VP9,
+        "AV1": codec.AV1,
+        "JPEG": still.JPEG,
+        "WebP": still.WebP,
+        "JPEG 2000": still.JPEG2000,
+        "AVIF": still.AVIF,
+    }
+    made = []
+    for name, kind in kinds.items():
+        try:
+            kind()
+        except UserError as error:
+            yield Finding(f"medium {name}", "cannot be made", "note", str(error))
+        else:
+            made.append(name)
+    yield Finding("media", ", ".join(["GIF", *made]))
 
 
 def _cache() -> Iterator[Finding]:

@@ -5,8 +5,9 @@
 
 Dai, Liu, Wu: "A Convolutional Neural Network Approach for Post-Processing in HEVC Intra Coding",
 MMM 2017, arXiv 1608.06690: HEVC transforms blocks of several sizes, hence filters of several sizes.
-54,512 weights and 161 biases. Departures: `channels=rgb`; the first layer starts from filters that
-see detail, the last at zero, so that training starts at the input.
+The numbers of filters are recalled, not read there; they make 54,512 weights and 161 biases.
+Departures: `channels=rgb`; the first layer starts from filters that see detail, the last at zero,
+so that training starts at the input.
 """
 
 from __future__ import annotations
