@@ -57,7 +57,7 @@ def test_a_class_goes_by_its_name(make_run, tmp_path):
     make_run("run0", _rows(31.0), config=_composed())
     make_run("run1", _rows(32.0), config=_composed("schedule=constant"))
     settings = {row["setting"] for row in collect(tmp_path / "runs") if row["loss"]}
-    assert settings == {"schedule=OneCycleLR", "schedule=ConstantLR"}
+    assert settings == {"schedule=OneCycle", "schedule=ConstantLR"}
 
 
 def test_a_schedule_of_its_own_is_no_copy(make_run, tmp_path):

@@ -258,7 +258,7 @@ def _difference(run: Run, peers: Iterable[Run], only: str = "") -> str:
 
 
 def _said(key: str, value: Any) -> str:
-    """Return `key=value`, of a class its bare name: `schedule=OneCycleLR`."""
+    """Return `key=value`, of a class its bare name: `schedule=OneCycle`."""
     if key.endswith("._target_"):
         key, value = key.removesuffix("._target_"), str(value).rpartition(".")[2]
     return f"{key}={value}"
