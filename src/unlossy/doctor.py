@@ -126,7 +126,7 @@ def _codecs() -> Iterator[Finding]:
 
 
 def _media() -> Iterator[Finding]:
-    """Construct each degradation that leans on a library's encoder: it looks whether that is there."""
+    """Construct each degradation that leans on an encoder: it looks whether there is one."""
     from unlossy.degradations import codec, hevc, still
 
     kinds: dict[str, Callable[[], object]] = {
