@@ -17,6 +17,7 @@ from unlossy.errors import UserError
 from unlossy.models.spynet import SPyNetWarp
 from unlossy.report.page import write_report
 from unlossy.training import runs, trainers
+from unlossy.training.callbacks import BestCheckpoint
 from unlossy.training.configs import build
 from unlossy.training.starting import newest_best
 
@@ -218,6 +219,18 @@ def test_the_newest_checkpoint_is_one_that_restores(run, tmp_path):
     older = place("2026-01-01")
     older.write_bytes((run / "checkpoints" / "best.ckpt").read_bytes())
     assert newest_best(tmp_path) == older
+
+
+def test_the_best_of_a_moved_run_is_known(run, tmp_path):
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    here = tmp_path / "checkpoints"
+    best = BestCheckpoint(here, filename="best", monitor="val/psnr", mode="max")
+    theirs = state[best.state_key]
+    assert best.state_key.startswith("ModelCheckpoint{")
+    best.load_state_dict(theirs)
+    assert best.best_model_path == str(here / "best.ckpt")
+    assert best.best_k_models == {str(here / "best.ckpt"): theirs["best_model_score"]}
+    assert best.best_model_score == theirs["best_model_score"] > 0
 
 
 def test_a_wrong_type_is_named_with_the_options_given():

@@ -19,7 +19,12 @@ from unlossy.sample import Sample
 
 from lightning import LightningModule, Trainer  # isort: skip
 from lightning.fabric.plugins import TorchCheckpointIO  # isort: skip
-from lightning.pytorch.callbacks import Callback, Checkpoint, RichProgressBar  # isort: skip
+from lightning.pytorch.callbacks import (  # isort: skip
+    Callback,
+    Checkpoint,
+    ModelCheckpoint,
+    RichProgressBar,
+)
 from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
 
 
@@ -85,6 +90,27 @@ class ProgressBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "training"
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps `best.ckpt`, and knows how good it is even where the run folder has been moved."""
+
+    @property
+    def state_key(self) -> str:
+        """Where checkpoints hold its state: under the name of Lightning's class, as ever."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state, whose paths become those of this folder."""
+        former, here = str(state_dict["dirpath"]), str(self.dirpath)
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {moved(key): score for key, score in value.items()}
+            inside = isinstance(value, str) and value.startswith(former)
+            return here + value.removeprefix(former) if inside else value
+
+        super().load_state_dict({key: moved(value) for key, value in state_dict.items()})
 
 
 class LastCheckpoint(Checkpoint):

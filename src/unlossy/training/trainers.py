@@ -17,6 +17,7 @@ from unlossy.errors import UserError
 from unlossy.metrics.suite import DIRECTION, VideoScores
 from unlossy.training.callbacks import (
     AtomicFiles,
+    BestCheckpoint,
     LastCheckpoint,
     Panels,
     ProgressBar,
@@ -29,11 +30,7 @@ from unlossy.training.enhancer import VALIDATED, Enhancer
 
 from lightning import Trainer  # isort: skip
 from lightning.fabric.utilities.exceptions import MisconfigurationException  # isort: skip
-from lightning.pytorch.callbacks import (  # isort: skip
-    Callback,
-    EMAWeightAveraging,
-    ModelCheckpoint,
-)
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging  # isort: skip
 from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
 
 console = Console(stderr=True, soft_wrap=True)
@@ -65,7 +62,7 @@ def direction(monitor: str, scores: VideoScores) -> Literal["max", "min"]:
 
 def make_trainer(
     cfg: DictConfig, run_folder: Path, log: Logger, mode: Literal["max", "min"]
-) -> tuple[Trainer, ModelCheckpoint]:
+) -> tuple[Trainer, BestCheckpoint]:
     """Return the trainer, and its callback that keeps the best checkpoint.
 
     Args:
@@ -82,7 +79,7 @@ def make_trainer(
     # Averages swap out before the checkpoints are written.
     average = [] if cfg.ema is None else [EMAWeightAveraging(decay=cfg.ema)]
     bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
-    best = ModelCheckpoint(
+    best = BestCheckpoint(
         run_folder / "checkpoints",
         filename="best",
         monitor=cfg.monitor,
