@@ -42,6 +42,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unlossy.networks.flow import warp
+from unlossy.networks.luma import luma
 
 Grey = npt.NDArray[np.uint8]
 Flow = npt.NDArray[np.float32]
@@ -167,8 +168,7 @@ class FlickerScores:
 
 def brightness(frames: Tensor) -> Tensor:
     """Return b (T, H, W), float in 0..255, of uint8 (T, 3, H, W)."""
-    red, green, blue = frames.float().unbind(1)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+    return luma(frames.float())
 
 
 def farneback(first: Tensor, second: Tensor) -> Tensor:

@@ -95,6 +95,11 @@ class EnhancementModel(nn.Module):
             batches: whole clips, uint8, batch 1.
         """
 
+    @property
+    def label(self) -> str:
+        """What `fit` has chosen, for people; empty where there was nothing to choose."""
+        return ""
+
     def param_groups(self, lr: float) -> list[dict[str, Any]]:
         """Return optimiser groups that hold every trainable parameter exactly once."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]

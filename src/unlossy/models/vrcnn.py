@@ -20,6 +20,7 @@ from torch import nn
 from unlossy.errors import UserError
 from unlossy.models.model import EnhancementModel
 from unlossy.networks.detail import see_detail
+from unlossy.networks.luma import luma
 from unlossy.sample import Restored, Sample
 
 
@@ -58,8 +59,7 @@ class VRCNN(EnhancementModel):
         frames = batch["degraded"]  # (B, T, 3, h, w) in [0, 1]
         seen = frames.flatten(0, 1)  # (B T, 3, h, w)
         if self.luma:
-            red, green, blue = seen.chunk(3, dim=1)
-            seen = 0.299 * red + 0.587 * green + 0.114 * blue  # (B T, 1, h, w)
+            seen = luma(seen)[:, None]  # (B T, 1, h, w)
         x = self.first(seen).relu()
         for layer in (self.second, self.third):
             x = torch.cat([convolve(x) for convolve in layer], 1).relu()  # (B T, 48, h, w)

@@ -270,7 +270,7 @@ def _assemble(model: EnhancementModel, data: VideoData, card: Mapping[str, Any],
         model.fit(data.val_dataloader())
     content = checkpoints.pack(model.cpu(), card["model"], card["training"])
     AtomicFiles().save_checkpoint(content, path)
-    return str(getattr(model, "label", "nothing to choose"))
+    return model.label
 
 
 def _device(name: str) -> torch.device:
