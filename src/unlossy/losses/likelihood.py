@@ -1,0 +1,40 @@
+"""The code length of the clean frames under the distribution that a model gives them.
+
+    CE = - mean log softmax(logits)[label]        label = round((levels - 1) * clean)        in nats
+
+A mean over clips, frames, sub-pixels and pixels, so that a network which knows nothing of 256
+levels scores ln 256 = 5.545 whatever the batch. The sum that pixel-recursive super-resolution
+maximises (Dahl et al. 2017) is this times their number, and has the same optimum.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from unlossy.losses.objective import Term
+from unlossy.sample import Restored, Sample
+
+
+class CrossEntropy(Term):
+    """Cross-entropy of the clean levels.
+
+    Args:
+        of: key of the logits (B, T, colors, levels, H, W) in `extras`.
+        detached: only measure it, whatever the weight: no gradient reaches the model.
+    """
+
+    def __init__(self, of: str = "logits", detached: bool = False) -> None:
+        super().__init__()
+        self.of = of
+        self.needs = frozenset({of})
+        self.detached = detached
+
+    def forward(self, restored: Restored, batch: Sample) -> Tensor:
+        """Return CE."""
+        logits = restored["extras"][self.of]
+        if self.detached:
+            logits = logits.detach()
+        labels = batch["clean"].mul(logits.shape[3] - 1).round().long()  # (B, T, colors, H, W)
+        # Half precision would lose what a level among 256 weighs.
+        return functional.cross_entropy(logits.flatten(0, 2).float(), labels.flatten(0, 2))
