@@ -1,12 +1,14 @@
 """What a user has for nothing: the input itself and the classical filters, rows of every table.
 
-    Identity        the degraded clip as it is
+    Identity        the degraded clip as it is, its pixels repeated where the clean one is larger
+    Bicubic         enlarged as every program enlarges
     Gaussian        every pixel averaged with its neighbours
     Undither        the same, the less the better the palette could have shown the average
     FFmpegFilter    FFmpeg's nlmeans, bilateral, deband, gradfun, deblock, atadenoise
 
-None of them learns, but a filter of fixed strength would be a straw man: each comes with a short
-list of settings, and `fit` takes the one with the highest mean PSNR on the validation clips.
+None of them learns, but a filter of fixed strength would be a straw man: each but the first two
+comes with a short list of settings, and `fit` takes the one with the highest mean PSNR on the
+validation clips.
 """
 
 from __future__ import annotations
@@ -29,14 +31,66 @@ from unlossy.video import filter_frames
 Setting = TypeVar("Setting", float, str)
 
 
-class Identity(EnhancementModel):
-    """The input untouched: the model `input` of every table."""
+class Enlarged(EnhancementModel):
+    """A filter that makes every frame larger by a whole factor, or keeps its size.
+
+    Args:
+        scale: output height / degraded height, at least 1.
+
+    Raises:
+        UserError: it is not.
+    """
 
     trainable = False
 
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        if scale < 1:
+            raise UserError(f"{type(self).__name__} got scale={scale}; give 1 or more.")
+        self.scale = scale
+
+
+class Identity(Enlarged):
+    """The input untouched: the model `input` of every table.
+
+    Args:
+        scale: each pixel is repeated this often along both axes.
+    """
+
+    reach = 0
+
+    def __init__(self, scale: int = 1) -> None:
+        super().__init__(scale)
+
     def forward(self, batch: Sample) -> Restored:
-        """Return the degraded frames, (B, S, 3, h, w)."""
-        return Restored(estimate=batch["degraded"], extras={})
+        """Return the degraded frames, (B, S, 3, h * scale, w * scale)."""
+        frames = batch["degraded"]
+        if self.scale > 1:
+            frames = frames.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
+        return Restored(estimate=frames, extras={})
+
+
+class Bicubic(Enlarged):
+    """Cubic convolution with a = -0.5 (Keys 1981), Pillow's and Matlab's, not torch's usual -0.75.
+
+    Args:
+        scale: output height / degraded height.
+    """
+
+    reach = 2
+
+    def __init__(self, scale: int = 4) -> None:
+        super().__init__(scale)
+
+    def forward(self, batch: Sample) -> Restored:
+        """Return the enlarged frames, (B, S, 3, h * scale, w * scale); they overshoot at edges."""
+        frames = batch["degraded"]
+        size = [length * self.scale for length in frames.shape[-2:]]
+        # Enlarging there is nothing to filter, but torch keeps a = -0.5 for its antialiased kernel.
+        larger = functional.interpolate(
+            frames.flatten(0, 1), size, mode="bicubic", align_corners=False, antialias=True
+        )
+        return Restored(estimate=larger.unflatten(0, frames.shape[:2]), extras={})
 
 
 class Tuned(EnhancementModel, Generic[Setting]):
