@@ -95,17 +95,50 @@ def enhance() -> None:
 
 
 def report() -> None:
-    """Collect runs into tables and plots: `report.py DIR`."""
+    """Collect runs into tables and plots, or ask people: `report.py DIR`."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="report", description="Tables and plots of all runs.")
     parser.add_argument("root", type=Path, metavar="DIR", nargs="?", default=Path("runs"))
     parser.add_argument("--out", type=Path, help="folder to write (default DIR/report)")
+    study = parser.add_argument_group("real or generated?", "of one run's frames (save=true)")
+    study.add_argument("--study", type=Path, metavar="HTML", help="write a page that asks people")
+    study.add_argument("--of", metavar="LABEL", help="whose frames, such as pixelsr")
+    study.add_argument("--pairs", type=int, default=50, help="pairs to ask about (default 50)")
+    study.add_argument("--seed", type=int, default=0, help="of the pairs, their order and sides")
+    study.add_argument("--answers", type=Path, nargs="+", metavar="CSV", help="share fooled")
+    study.add_argument("--proxy", action="store_true", help="let a small network guess instead")
     options = parser.parse_args()
+    if (options.study or options.proxy) and not options.of:
+        parser.error("--study and --proxy need --of LABEL, such as --of pixelsr")
     with refusing():
-        from unlossy.report.page import write_report
+        if options.answers:
+            from unlossy.report.study import read_answers
 
-        print(write_report(options.root, options.out or options.root / "report"))
+            print(*read_answers(options.answers), sep="\n")
+        elif options.study:
+            from unlossy.report.study import write_study
+
+            print(write_study(options.root, options.of, options.study, options.pairs, options.seed))
+        elif options.proxy:
+            print(_proxy(options.root, options.of, options.seed))
+        else:
+            from unlossy.report.page import write_report
+
+            print(write_report(options.root, options.out or options.root / "report"))
+
+
+def _proxy(run: Path, label: str, seed: int) -> str:
+    """Return a line about how often a small network takes a run's frames for the clean ones."""
+    from unlossy.metrics.two_sample import fooled_proxy
+    from unlossy.report.saved_frames import load_pairs, saved_pairs
+
+    pairs = saved_pairs(run, label)
+    clips = [pair.clip for pair in pairs]
+    if len(set(clips)) < 2:
+        raise UserError(f"{run} holds {len(set(clips))} clips of {label}; --proxy needs two.")
+    share = fooled_proxy(*load_pairs(pairs), clips, seed=seed)
+    return f"{label}: fooled_proxy {share:.1%} of {len(pairs)} pairs, half of them to train on"
 
 
 def fetch() -> None:
