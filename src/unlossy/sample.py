@@ -5,6 +5,7 @@
 Time is carried, not implied: `t_in` says where the degraded frames sit and `t_out` where frames are
 wanted, both in clean-frame units. That makes dequantisation (t_out = t_in), super-resolution and
 interpolation (t_out denser than t_in) one task. RGB is in [0, 1] in a batch, uint8 in storage.
+There are three channels everywhere, but for the digits of `source=two_corners`, which have one.
 """
 
 from __future__ import annotations

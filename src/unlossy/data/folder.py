@@ -12,7 +12,6 @@ below a header) are read as they come.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from unlossy import video
 from unlossy.data.digest import digest
 from unlossy.data.frame_store import mapped, stored
 from unlossy.data.source import Source
+from unlossy.data.splits import by_hash
 from unlossy.errors import UserError
 from unlossy.sample import Clip, Split
 from unlossy.video import decoding, pictures
@@ -118,28 +118,10 @@ class Folder(Source):
         return self._by_hash() if self.lists is None else self._by_lists(self.lists)
 
     def _by_hash(self) -> dict[Split, dict[str, _Item]]:
-        place = {
-            name: int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) for name in self._items
-        }
-        order = sorted(self._items, key=place.__getitem__)
-        shares: dict[Split, float] = {"test": self.test, "val": self.val}
-        shares["train"] = 1.0 - self.test - self.val
-        splits: dict[Split, list[str]] = {split: [] for split in shares}
-        for name in order:
-            below = place[name] / 2**32
-            held_out: Split = "test" if below < self.test else "val"
-            splits[held_out if below < self.test + self.val else "train"].append(name)
-        for split, share in shares.items():
-            fullest = max(splits.values(), key=len)
-            if share > 0 and not splits[split]:  # a small folder: the fullest split gives a clip
-                if len(fullest) < 2:
-                    raise UserError(
-                        f"{self._root} holds {len(order)} clip(s), too few to train, validate and "
-                        "test on; add some, or set source.test=1 source.val=0 to evaluate only."
-                    )
-                splits[split].append(fullest.pop(0))
+        where = f"{self._root} holds {len(self._items)} clip(s)"
+        splits = by_hash(list(self._items), self.val, self.test, where)
         return {
-            split: {name: _Item(self._items[name], None) for name in sorted(names)}
+            split: {name: _Item(self._items[name], None) for name in names}
             for split, names in splits.items()
         }
 

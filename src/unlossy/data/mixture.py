@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import get_args
@@ -50,6 +50,10 @@ class Mixed(Source):
         """Return the part's share, spread over its training frames."""
         name = self._part_of[clip]
         return self._share[name] * self.parts[name].weight(clip)
+
+    def flips(self, clip: Clip) -> Collection[int]:
+        """Return what the part that offers the clip does."""
+        return self.parts[self._part_of[clip]].flips(clip)
 
     def target(self, clip: Clip, start: int, count: int) -> dict[str, Tensor]:
         """Return what the part that offers the clip does."""

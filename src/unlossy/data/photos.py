@@ -66,7 +66,7 @@ class Photos(Source):
         width, height = self.size
         folder = assets.fetch("photos")
         paths = [folder / name for name in self.packaged]
-        paths += [_installed(name) for name in self.installed]
+        paths += [installed(name) for name in self.installed]
         found = {}
         for path in paths:
             photo = video.probe(path)
@@ -93,11 +93,16 @@ class Photos(Source):
             yield photos[path][:, top : top + height, left : left + width]
 
 
-def _installed(name: str) -> Path:
+def installed(name: str) -> Path:
+    """Return the path of `package/file`, which lies in an installed package.
+
+    Raises:
+        UserError: there is no such package.
+    """
     package, _, inside = name.partition("/")
     spec = find_spec(package)  # found, not imported: scikit-learn takes a second
     if spec is None or spec.origin is None:
-        raise UserError(f"source.installed names {name}, but {package} is not installed.")
+        raise UserError(f"{name} is wanted, but {package} is not installed; pip install it.")
     return Path(spec.origin).parent / inside
 
 

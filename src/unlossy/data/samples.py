@@ -61,7 +61,8 @@ class TrainingSamples(Dataset[Sample]):
         left = int(draw.integers(max(width - self.crop, 0) + 1))
         area = (slice(top, top + self.crop), slice(left, left + self.crop))
         sample = _sample(self.cache, clip, kept, slice(start, start + self.frames), area)
-        flipped = [axis for axis in (-1, -2) if draw.random() < 0.5]
+        allowed = self.cache.source.flips(clip)
+        flipped = [axis for axis in (-1, -2) if draw.random() < 0.5 and axis in allowed]
         sample["degraded"] = self._finish(sample["degraded"], 1, flipped)
         scale = self.cache.degradation.scale
         sample["clean"] = self._finish(sample["clean"], scale, flipped)

@@ -1,15 +1,15 @@
 """The contract of a source of clean clips.
 
-    clips(split) ──► names and sizes          read(clip, start, count) ──► uint8 (T, 3, H, W)
+    clips(split) ──► names and sizes          read(clip, start, count) ──► uint8 (T, C, H, W)
 
 A source is a frozen dataclass of plain values, so that its configuration is its identity. `read`
 must cost the same at the start and the end of a clip: what has to be decoded is decoded once, by
-`frame_store.stored`. A split never shares a frame with another.
+`frame_store.stored`. A split never shares a frame with another. C is 3, or 1 for digits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -26,12 +26,16 @@ class Source(Protocol):
         ...
 
     def read(self, clip: Clip, start: int, count: int) -> Tensor:
-        """Return frames as uint8 (T, 3, H, W), possibly a view of a memory map: do not write it."""
+        """Return frames as uint8 (T, C, H, W), possibly a view of a memory map: do not write it."""
         ...
 
     def weight(self, clip: Clip) -> float:
         """Return how often training draws a frame of `clip`, relative to frames of other clips."""
         return 1.0
+
+    def flips(self, clip: Clip) -> Collection[int]:
+        """Return the axes that training may flip `clip` along: -1 mirrors, -2 turns upside down."""
+        return (-1, -2)
 
     def target(self, clip: Clip, start: int, count: int) -> dict[str, Tensor]:
         """Return what training may see of frames beside themselves, each tensor (N, C, H, W).

@@ -32,8 +32,8 @@ def strip(
     """Draw labelled frames beside the clean one, each over its difference from it, as a PNG.
 
     Args:
-        frames: label -> uint8 (3, H, W), drawn from left to right.
-        clean: uint8 (3, H, W).
+        frames: label -> uint8 (C, H, W), drawn from left to right; C is 3, or 1 for grey.
+        clean: uint8 (C, H, W).
         path: where the PNG goes; its folder must exist.
         pictures: label -> the same, drawn without PSNR and difference: no restorations, but what
             one was made with, such as a mask.
@@ -69,7 +69,8 @@ def strip(
 
 
 def _picture(frame: Tensor, factor: int) -> Image.Image:
-    pixels = Image.fromarray(frame.cpu().permute(1, 2, 0).contiguous().numpy())
+    colors = frame.cpu().expand(3, -1, -1)  # a frame of digits has one channel
+    pixels = Image.fromarray(colors.permute(1, 2, 0).contiguous().numpy())
     return pixels.resize((pixels.width * factor, pixels.height * factor), Image.Resampling.NEAREST)
 
 
