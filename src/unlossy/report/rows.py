@@ -28,7 +28,7 @@ INPUT = "input"  # the model name of the untouched input
 # the data module's copies of others.
 CIRCUMSTANCES = (
     *("seed", "ckpt", "run_root", "name", "logger", "device", "checkpoint_every", "test"),
-    *("baselines", "metrics", "trainer.enable_progress_bar", "trainer.log_every_n_steps"),
+    *("save", "baselines", "metrics", "trainer.enable_progress_bar", "trainer.log_every_n_steps"),
     *("data.workers", "data.seed", "data.source", "data.degradation"),
 )
 # Setting -> the one that conf/schedule takes it from, unless a user set both.

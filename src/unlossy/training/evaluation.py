@@ -3,6 +3,7 @@
 rows.csv       one row per (model, clip), or per (model:output, clip)
 summary.json   per model: means over all clips, distances between sets, the same per source
 panels/test/   strips of some clips
+frames/        with save=true, every frame of every clip (report/saved_frames.py)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from unlossy.errors import UserError
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.baselines import Identity, Tuned
 from unlossy.models.model import EnhancementModel
+from unlossy.report.saved_frames import SavedFrames
 from unlossy.report.table import print_table, summarise
 from unlossy.sample import Degradation
 from unlossy.training import folder as folders
@@ -79,6 +81,7 @@ def evaluate_split(
     scores: VideoScores,
     device: torch.device,
     run_folder: Path,
+    save: bool,
 ) -> tuple[list[Row], dict[str, str]]:
     """Score everyone on a split, write and print the results.
 
@@ -90,6 +93,7 @@ def evaluate_split(
         scores: the metric suite.
         device: where trained models and metrics run.
         run_folder: receives rows.csv, summary.json and panels/test.
+        save: whether it also receives every frame.
 
     Returns:
         The rows, and the settings that the filters chose on the validation split.
@@ -115,11 +119,12 @@ def evaluate_split(
         [label(name, picture) for name, model in learnt.items() for picture in model.pictures],
         every=max(1, len(loader) // STRIPS),
     )
+    saved = SavedFrames(run_folder / "frames") if save else None
     rows: list[Row] = []
     with Progress(console=Console(stderr=True)) as progress:
         total = len(loader) * sum(len(outputs_of(model)) for model in models.values())
         task = progress.add_task("scoring", total=total)
-        for name, row in score(models, loader, scores, sets, strips, device):
+        for name, row in score(models, loader, scores, sets, strips, saved, device):
             contender = everyone[name]
             row |= {"loss": contender.loss, "seed": contender.seed, "degradation": degradation}
             row["source"] = data.source_of(row["clip"])

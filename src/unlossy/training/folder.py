@@ -2,6 +2,7 @@
 
     runs/<name>/<date>_<time>_<hash>/
         run.json  rows.csv  summary.json  metrics.csv  checkpoints/{best,last}.ckpt  panels/
+        frames/ (with save=true)
 
 The hash is of the resolved configuration without what does not change the result (where runs lie,
 which checkpoint to go on from, loggers, workers), so `ckpt=last` finds the run it continues.
@@ -36,8 +37,9 @@ LIBRARIES = (
     *("torch", "lightning", "torchmetrics", "hydra-core", "lpips", "kornia", "av", "pillow"),
     "opencv-python-headless",
 )
-# Where a run lies, what it goes on from, who watches it, how it is fed: none changes the result.
-WITHOUT_EFFECT = ("ckpt", "logger", "run_root", "name", "data.workers")
+# Where a run lies, what it goes on from, who watches it, how it is fed, which frames it keeps: none
+# changes the result.
+WITHOUT_EFFECT = ("ckpt", "logger", "run_root", "name", "data.workers", "save")
 # How long it runs and what is scored afterwards: does not change what was trained so far.
 AFTERWARDS = ("trainer", "test", "baselines", "metrics", "checkpoint_every")
 # Where other checkpoints lie. What they held is in the run's own, as weights and as `after`.

@@ -125,6 +125,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
                 run.scores,
                 device,
                 run_folder,
+                cfg.save,
             )
             log_clip_table(trainer.loggers, rows, folders.COLUMNS)
     finally:
@@ -214,7 +215,9 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     run_folder = folders.make(Path(cfg.run_root), cfg.name, folders.config_hash(config))
     try:
         medium = str(choices["degradation"])
-        _, chosen = evaluate_split(everyone, data, cfg.split, medium, scores, device, run_folder)
+        _, chosen = evaluate_split(
+            everyone, data, cfg.split, medium, scores, device, run_folder, cfg.save
+        )
     finally:
         folders.remove_if_empty(run_folder)
     card = folders.run_card(config, choices) | {"data": data.describe(), "filters": chosen}

@@ -22,6 +22,7 @@ from unlossy.metrics.reference import Reference
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.report.pictures import strip
+from unlossy.report.saved_frames import CLEAN, SavedFrames
 from unlossy.sample import Sample
 
 Row = dict[str, Any]
@@ -93,6 +94,7 @@ def score(
     scores: VideoScores,
     sets: SetScores,
     strips: Strips,
+    saved: SavedFrames | None,
     device: torch.device,
 ) -> Iterator[tuple[str, Row]]:
     """Yield (model, row) for every clip, model and output, reading every clip once.
@@ -103,14 +105,17 @@ def score(
         scores: the metric suite.
         sets: gathers all frames of each output, for distances between sets.
         strips: draws some of the clips.
+        saved: keeps every frame that is scored, and the clean ones; None keeps nothing.
         device: where the metrics are computed.
     """
     for number, sample in enumerate(samples):
         clean = sample["clean"][0]
         truth = scores.reference(clean, sample["degraded"][0], device)
+        if saved is not None:
+            saved.write(CLEAN, sample["name"][0], 0, clean)
         first_frames: dict[str, Tensor] = {}
         for name, model in models.items():
-            look = partial(_look, name, model, sets, first_frames, clean)
+            look = partial(_look, name, model, sample, sets, saved, first_frames)
             for output, row in score_clip(model, sample, truth, scores, look).items():
                 yield name, {"model": label(name, output), **row}
         strips.draw(number, sample, first_frames)
@@ -119,15 +124,18 @@ def score(
 def _look(
     name: str,
     model: EnhancementModel,
+    sample: Sample,
     sets: SetScores,
+    saved: SavedFrames | None,
     first_frames: dict[str, Tensor],
-    clean: Tensor,
     where: slice,
     made: Mapping[str, Tensor],
 ) -> None:
     for output, frames in made.items():
         if output in outputs_of(model):
-            sets.add(label(name, output), frames, clean[where])
+            sets.add(label(name, output), frames, sample["clean"][0, where])
+            if saved is not None:
+                saved.write(label(name, output), sample["name"][0], where.start, frames)
         first_frames.setdefault(label(name, output), frames[0])
 
 
