@@ -16,7 +16,7 @@ def sample_naively(
     prior: PixelCNN, conditioning: Tensor, uniforms: Tensor, temperature: Tensor
 ) -> Tensor:
     """Return (N, colors, H, W) int64 levels."""
-    levels = torch.zeros(uniforms.shape, dtype=torch.int64)
+    levels = torch.zeros_like(uniforms, dtype=torch.int64)
     _, colors, height, width = uniforms.shape
     for i in range(height):
         for j in range(width):

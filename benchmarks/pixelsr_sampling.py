@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from naive_sampling import sample_naively
 from torch import Tensor
 
 from unlossy.networks.pixelcnn import PixelCNN
@@ -94,6 +95,9 @@ def main() -> None:
         f"{arguments.layers} layers, {arguments.channels} channels, {where}, "
         f"torch {torch.__version__}"
     )
+    few = [part.to(arguments.device) for part in inputs(2, 2, arguments.device)]
+    equal = (sample_naively(prior, *few) == sample(prior, *few)).double().mean().item()
+    print(f"two images of 2x{SIDE}, every pass done: {equal:.4%} of the levels are equal")
     for batch in (1, 16):
         compare(prior, batch, arguments.rounds, arguments.device)
     grow(prior, arguments.rounds, arguments.device)

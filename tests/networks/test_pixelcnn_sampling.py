@@ -178,7 +178,8 @@ def test_a_gpu_draws_the_same():
 
 
 @pytest.mark.gpu
-def test_a_gpu_draws_in_float32_what_the_whole_network_would():
+def test_a_gpu_draws_in_float32_what_the_whole_network_would(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     prior = PixelCNN().cuda()
     conditioning, uniforms = inputs(prior, 16, 32, 32, torch.float32)
     levels = sample(prior, conditioning.cuda(), uniforms, torch.ones(16))
