@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unlossy.sample import Restored, Sample
+from unlossy.sample import Restored, Sample, Split
 
 MEMORY = 3 * 2**29  # bytes that a `budget` is meant for
 
@@ -41,6 +41,7 @@ class EnhancementModel(nn.Module):
         budget: degraded pixels that may go through it at once; larger windows are cut and tiled.
         outputs: keys of `restore_all` that get a row of their own in tables, in this order.
         pictures: further keys of `restore_all`, which are only looked at.
+        fits_on: whose clips `fit` is given.
     """
 
     provides: frozenset[str] = frozenset()
@@ -58,6 +59,7 @@ class EnhancementModel(nn.Module):
     budget: int = 2**20
     outputs: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
+    fits_on: Split = "val"
 
     @abstractmethod
     def forward(self, batch: Sample) -> Restored:
@@ -88,8 +90,16 @@ class EnhancementModel(nn.Module):
         """
         return {"": self.restore(batch, generator=generator)}
 
+    def bits(self, batch: Sample) -> dict[str, Tensor]:
+        """Return by name the code length of `clean` under each distribution the model has.
+
+        Returns:
+            Means over a frame in bits per sub-pixel, (B, T) each; nothing for most models.
+        """
+        return {}
+
     def fit(self, batches: Iterable[Sample]) -> None:
-        """Choose what is not learnt by gradients on validation clips; most models have nothing.
+        """Choose what is not learnt by gradients on clips of `fits_on`; most models have nothing.
 
         Args:
             batches: whole clips, uint8, batch 1.

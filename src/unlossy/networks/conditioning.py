@@ -1,4 +1,4 @@
-"""A residual network that looks at a small image and says something about each pixel of a large one.
+"""A residual network that reads a small image and says something of each pixel of a large one.
 
     x ─ 1x1 ─ [block] blocks times ─ { transposed 3x3, stride 2 ─ ReLU ─ [block] blocks times }
                                        doublings times ─ 1x1 ─► outputs
@@ -74,6 +74,20 @@ class Conditioning(nn.Module):
         """Return (N, outputs, scale h, scale w)."""
         y: Tensor = self.head(self.body(x - 0.5))
         return y.to(x.dtype)  # float32 under autocast, too
+
+    @torch.no_grad()
+    def settled(self, x: Tensor) -> Tensor:
+        """Do so with the running statistics, whatever the mode, and without gradient."""
+        was_training = self.training
+        y: Tensor = self.eval()(x)
+        self.train(was_training)
+        return y
+
+    @property
+    def untrained(self) -> bool:
+        """Whether some running statistics have never seen a batch."""
+        norms = (m for m in self.modules() if isinstance(m, nn.BatchNorm2d))
+        return any(norm.num_batches_tracked == 0 for norm in norms)
 
 
 class _Block(nn.Module):

@@ -13,8 +13,8 @@ Order: rows from the top, pixels from the left, and inside a pixel its colours. 
 
 Every feature map of H belongs to a colour, map n to colour n mod colors, and at its own pixel it
 reads only maps of colours up to its own (of the image itself: only earlier ones). Everything from
-elsewhere in the past it reads freely. The two halves of a gate are paired map by map, so both halves
-count their maps from 0: counted through, a map's halves would belong to different colours.
+elsewhere in the past it reads freely. The halves of a gate are paired map by map, so both count
+their maps from 0: counted through, the halves of a map would belong to different colours.
 
 Van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", NIPS 2016, arXiv
 1606.05328; as the prior of Dahl et al., ICCV 2017, arXiv 1702.00783, which has 20 layers. The image
@@ -156,7 +156,7 @@ class PixelCNN(nn.Module):
         for layer in self.gated:
             v, h = layer(v, h)
         logits: Tensor = self.head(h)
-        return logits.to(y.dtype).unflatten(1, (self.colors, self.levels))
+        return logits.to(y.dtype).view(len(y), self.colors, self.levels, *y.shape[2:])
 
     @torch.no_grad()
     def _start(self) -> None:
