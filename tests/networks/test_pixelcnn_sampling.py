@@ -125,6 +125,7 @@ def test_autocast_and_gradients_stay_outside():
     with torch.autocast("cpu", torch.bfloat16):
         levels = sample(prior, conditioning.requires_grad_(), uniforms, torch.ones(1))
     assert torch.equal(levels, plain)
+    assert not levels.is_inference()  # so that others may change it in place
 
 
 def test_what_does_not_fit_is_refused():
@@ -135,6 +136,7 @@ def test_what_does_not_fit_is_refused():
         (conditioning, uniforms[..., 1:], torch.ones(2)),
         (conditioning, uniforms, torch.ones(1)),
         (conditioning, uniforms, torch.tensor([1.0, -0.5])),
+        (conditioning, uniforms, torch.tensor([1.0, torch.nan])),
     ):
         with pytest.raises(ValueError, match="wanted are"):
             sample(prior, *wrong)

@@ -4,8 +4,8 @@ A layer's maps stand in rows: for each colour its k maps of a, then of b, then o
 
     gate = tanh(a) logistic(2 b) = tanh(a) (1 + tanh(b)) / 2,    h = the residual path
 
-so that one tanh serves both halves; the factors 2 go into the weights around them. What a layer gets
-from the one before at the same pixel is a single matrix, with G = tanh(a) (1 + tanh(b)):
+so that one tanh serves both halves; the factors 2 go into the weights around them. What a layer
+gets from the one before at the same pixel is one matrix, with G = tanh(a) (1 + tanh(b)):
 
     [ a ]              [ K_a     ]
     [ b ]  of n + 1 =  [ K_b / 2 ] (h + P G / 2) of n  +  what comes from elsewhere

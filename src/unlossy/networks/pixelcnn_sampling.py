@@ -30,7 +30,6 @@ from unlossy.networks.pixelcnn import FIRST, KERNEL, GatedLayer, PixelCNN, gate
 from unlossy.networks.pixelcnn_folding import fold
 
 
-@torch.inference_mode()
 def sample(prior: PixelCNN, conditioning: Tensor, uniforms: Tensor, temperature: Tensor) -> Tensor:
     """Draw images from softmax((conditioning + logits of the prior) / temperature).
 
@@ -54,7 +53,7 @@ def sample(prior: PixelCNN, conditioning: Tensor, uniforms: Tensor, temperature:
         conditioning.shape[1:3] != (prior.colors, prior.levels)
         or uniforms.shape != (batch, prior.colors, height, width)
         or temperature.shape != (batch,)
-        or bool((temperature < 0).any())
+        or not bool((temperature >= 0).all())
     ):
         raise ValueError(
             f"sample got conditioning {tuple(conditioning.shape)}, uniforms "
@@ -63,7 +62,7 @@ def sample(prior: PixelCNN, conditioning: Tensor, uniforms: Tensor, temperature:
         )
     device = conditioning.device
     levels = torch.empty(uniforms.shape, dtype=torch.int64, device=device)
-    with torch.autocast(device.type, enabled=False):
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         sampler = _Sampler(prior, width, temperature.to(device, torch.float64))
         row, pixel = _recorded(sampler.row, device), _recorded(sampler.pixel, device)
         sampler.forget()
