@@ -8,7 +8,16 @@ from rich.console import Console
 
 from unlossy.metrics.flicker import COLUMNS as FLICKER_COLUMNS
 from unlossy.metrics.suite import DIRECTION
-from unlossy.report.table import COLUMNS, FLICKER, markdown, marks, print_table, spread, summarise
+from unlossy.report.table import (
+    COLUMNS,
+    FLICKER,
+    PICTURES,
+    markdown,
+    marks,
+    print_table,
+    spread,
+    summarise,
+)
 
 PSNR = next(column for column in COLUMNS if column.key == "psnr")
 LPIPS = next(column for column in COLUMNS if column.key == "lpips_alex")
@@ -27,7 +36,7 @@ def rows():
 
 
 def test_columns_point_where_the_scores_do():
-    shown = {column.key: column.better for column in (*COLUMNS, *FLICKER)}
+    shown = {column.key: column.better for column in (*COLUMNS, *FLICKER, *PICTURES)}
     assert {*FLICKER_COLUMNS, "psnr", "ssim", "lpips_alex", "psnr_std"} <= shown.keys()
     assert {key: shown[key] for key in DIRECTION if key in shown} == {
         key: better for key, better in DIRECTION.items() if key in shown
@@ -146,7 +155,8 @@ def test_flicker_has_a_table_of_its_own_where_it_was_measured(rows):
     text = markdown(lines, FLICKER)
     assert "### clips, gif: 1 clips, 10 frames" in text
     assert "bunny" not in text
-    assert "| ccdnet grad | 2.50 | 2.00 | **0.125** |  |  | **1.500** |  |  |" in text
+    assert "| ccdnet grad | 2.50 | 2.00 | **0.125** | **1.500** |" in text
+    assert "tLP" not in text  # nobody measured it
     assert markdown(lines).count("###") == 2
     console = Console(record=True, width=160)
     print_table(rows, console=console)
@@ -158,6 +168,20 @@ def test_rows_without_flicker_have_no_such_table(rows):
     console = Console(record=True, width=160)
     print_table(rows, console=console)
     assert "tOF" not in console.export_text()
+
+
+def test_pictures_have_a_table_of_the_columns_that_were_measured(rows):
+    measured = {"consistency": 0.00412, "msssim_scaled": 0.81}
+    rows.append(make_row("bicubic", "a", 20.0, source="patches", **measured))
+    rows.append(make_row("pixelsr", "a", 19.0, loss="nll", source="patches", nll=3.25, **measured))
+    text = markdown(spread(rows), PICTURES)
+    assert "| model | NLL | consistency | MS-SSIM, 5 scaled |\n" in text
+    assert "| bicubic |  | **0.00412** | **0.8100** |" in text
+    assert "| pixelsr nll | 3.250 | 0.00412 ~ |" in text or "| pixelsr nll | 3.250 | **" in text
+    assert "bunny" not in text
+    console = Console(record=True, width=160)
+    print_table(rows, console=console)
+    assert "bits per sub-pixel" in " ".join(console.export_text().split())
 
 
 def test_flicker_is_averaged_over_clips_and_seeds():

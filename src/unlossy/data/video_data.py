@@ -146,13 +146,18 @@ class VideoData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Return the whole clips of the validation split."""
-        return self._whole("val")
+        return self.whole("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Return the whole clips of the test split."""
-        return self._whole("test")
+        return self.whole("test")
 
-    def _whole(self, split: Split) -> DataLoader[Sample]:
+    def whole(self, split: Split) -> DataLoader[Sample]:
+        """Return the whole clips of a split, batch 1, uint8 on the CPU.
+
+        Raises:
+            UserError: it has none.
+        """
         if not self.clips[split]:
             raise UserError(
                 f"The source has no {split} clips; take one that has, such as source=mixed, or "

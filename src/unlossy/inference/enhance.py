@@ -30,7 +30,7 @@ from unlossy import checkpoint
 from unlossy.errors import UserError
 from unlossy.inference.look import MOST_COLORS, look_at, palette_of, trained_colors, unlike
 from unlossy.inference.outputs import Clip, check_target, notes, write
-from unlossy.inference.windows import restored_windows
+from unlossy.inference.windows import clip_generator, restored_windows
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample
 from unlossy.video import Frame, probe, shown_delay, shown_frames
@@ -150,6 +150,7 @@ def restored_frames(
     """
     held: list[Frame] = []  # context before, frames to restore, context after
     first = 0  # of the frames to restore
+    draws = clip_generator(source.name, 0)
     more = True
     while more:
         wanted = first + model.window + model.context - len(held)
@@ -160,7 +161,7 @@ def restored_frames(
         if first < stop:
             sample = _sample(model, held, source)
             part = range(first, stop)
-            windows = restored_windows(model, sample, dtype=dtype, part=part)
+            windows = restored_windows(model, sample, dtype=dtype, part=part, generator=draws)
             pictures = chain.from_iterable(restored for _, restored in windows)
             for frame, rgb in zip(held[first:stop], pictures, strict=True):
                 yield frame._replace(rgb=rgb, alpha=_scaled(frame.alpha, model.scale))

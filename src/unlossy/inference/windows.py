@@ -8,11 +8,18 @@ Frames wait as uint8 on the CPU and become float32 on the model's device, window
 memory does not grow with the clip. Where a window does not fit the budget, it is cut into fewer
 frames, into tiles, or both: whichever has the model look at the fewest pixels twice. A recurrent
 model with a long context takes small tiles of many frames, one without context whole frames.
+
+A model that draws does so from one generator per clip, seeded by (seed, name of the clip), which
+every window goes on with: the order of clips changes nothing, nor does the length of the windows
+where the model draws frame by frame. The tiles of a large frame go on with it too, one after the
+other, so that there the draws do depend on how the clip was cut.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from math import inf
 
@@ -24,6 +31,12 @@ from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample, to_float
 
 
+def clip_generator(name: str, seed: int) -> torch.Generator:
+    """Return what a model draws from on one clip: the same one everywhere and ever after."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big"))
+
+
 def restored_windows(
     model: EnhancementModel,
     sample: Sample,
@@ -32,6 +45,8 @@ def restored_windows(
     budget: int | None = None,
     dtype: torch.dtype = torch.float32,
     part: range | None = None,
+    seed: int = 0,
+    generator: torch.Generator | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Restore a whole clip window by window.
 
@@ -43,14 +58,17 @@ def restored_windows(
         budget: degraded pixels to go through the model at once, None for the model's own.
         dtype: precision of autocast.
         part: degraded frames to restore, the others being their context; None is all.
+        seed: of the model's draws, together with the clip's name.
+        generator: one to go on drawing from instead, where a clip comes in parts or is drawn again.
 
     Yields:
         A slice of t_out, and the restored frames there, uint8 (T, 3, H, W) on the CPU. The slices
         follow each other and cover t_out, or what of it lies in `part`.
     """
+    draws = _draws(sample, seed, generator)
 
     def restore(window: Sample) -> dict[str, Tensor]:
-        return {"": model.restore(window)}
+        return {"": model.restore(window, generator=draws)}
 
     for where, clips in _windows(restore, model, sample, length, budget, dtype, part):
         yield where, clips[""]
@@ -63,9 +81,39 @@ def named_windows(
     *,
     budget: int | None = None,
     dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    generator: torch.Generator | None = None,
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """Do what `restored_windows` does with every clip of the model's `restore_all`, by name."""
-    yield from _windows(model.restore_all, model, sample, length, budget, dtype, None)
+    restore = partial(model.restore_all, generator=_draws(sample, seed, generator))
+    yield from _windows(restore, model, sample, length, budget, dtype, None)
+
+
+@torch.inference_mode()
+def code_lengths(model: EnhancementModel, sample: Sample) -> dict[str, Tensor]:
+    """Return the code length of every clean frame, (T,), under each distribution of the model.
+
+    Args:
+        model: in evaluation mode, restoring frame by frame; one without a likelihood has none.
+        sample: one clip (batch 1) with its clean frames, uint8 on the CPU.
+
+    Returns:
+        What `model.bits` measures by name, in bits per sub-pixel, on the CPU.
+    """
+    frames, device = sample["clean"].shape[1], _device(model)
+    parts: list[dict[str, Tensor]] = []
+    for first in range(0, frames, model.window):
+        seen = slice(first, first + model.window)
+        window = _cut(sample, seen, seen, device)
+        window["clean"] = sample["clean"][:, seen].to(device)
+        parts.append(model.bits(to_float(window)))
+        if not parts[-1]:
+            return {}
+    return {name: torch.cat([part[name][0].cpu() for part in parts]) for name in parts[0]}
+
+
+def _draws(sample: Sample, seed: int, generator: torch.Generator | None) -> torch.Generator:
+    return clip_generator(sample["name"][0], seed) if generator is None else generator
 
 
 @torch.inference_mode()

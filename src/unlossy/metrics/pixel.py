@@ -32,12 +32,14 @@ class Window:
     correction: float
 
 
-def _gaussian(size: int, sigma: float) -> tuple[float, ...]:
-    weights = [math.exp(-((k - size // 2) ** 2) / (2 * sigma**2)) for k in range(size)]
-    return tuple(weight / sum(weights) for weight in weights)
+def gaussian(size: int) -> Window:
+    """Return the paper's window for 11 pixels, with population covariance, or one in its shape."""
+    sigma = 1.5 * size / 11
+    weights = [math.exp(-((k - (size - 1) / 2) ** 2) / (2 * sigma**2)) for k in range(size)]
+    return Window(tuple(weight / sum(weights) for weight in weights), 1.0)
 
 
-GAUSSIAN = Window(_gaussian(11, 1.5), 1.0)  # the paper's: population covariance
+GAUSSIAN = gaussian(11)
 UNIFORM = Window((1 / 7,) * 7, 49 / 48)  # scikit-image's default: sample covariance
 
 
@@ -69,17 +71,25 @@ def ssim(frames: Tensor, clean: Tensor, window: Window) -> list[float]:
     """Return the SSIM of each of the uint8 (T, 3, H, W) frames; NaN where no window fits in."""
     if min(frames.shape[-2:]) < len(window.weights):
         return [math.nan] * len(frames)
-    return [_ssim(x, y, window) for x, y in zip(frames, clean, strict=True)]
+    values = []
+    for x, y in zip(frames, clean, strict=True):  # a frame at a time stays in the cache
+        luminance, contrast = similarity(x, y, window)
+        values.append(float((luminance * contrast).mean(dtype=torch.float64)))
+    return values
 
 
-def _ssim(frame: Tensor, clean: Tensor, window: Window) -> float:
-    """Return the same mean through the difference d = x - y, on which float32 loses nothing.
+def similarity(frame: Tensor, clean: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+    """Return SSIM's two factors in every window inside of (..., H, W), values on 0 to 255.
 
+    Through the difference d = x - y, on which float32 loses nothing:
     (2 s_xy + C2) / (s_x^2 + s_y^2 + C2) = 1 - s_d^2 / (s_x^2 + s_y^2 + C2), and so for the means.
+
+    Returns:
+        Luminance, of the means, and contrast, of the variances, (..., H', W') each.
     """
     # Variances do not see an offset; around zero their squares keep more bits.
-    offset = clean.float().mean((-2, -1), keepdim=True).round()  # (3, 1, 1)
-    x, y = frame.float().sub_(offset), clean.float().sub_(offset)  # (3, H, W)
+    offset = clean.float().mean((-2, -1), keepdim=True).round()  # (..., 1, 1)
+    x, y = frame - offset, clean - offset  # (..., H, W)
     d = x - y
     planes = torch.stack([x, d, x.square().add_(y.square()), d.square()])
     mean_x, mean_d, squares, d_squares = _windowed(planes, window.weights)
@@ -88,8 +98,7 @@ def _ssim(frame: Tensor, clean: Tensor, window: Window) -> float:
     spread = (squares - mean_x.square() - mean_y.square()) * window.correction
     contrast = 1 - (d_squares - mean_d.square()) * window.correction / (spread + c2)
     power = (mean_x + offset).square().add_((mean_y + offset).square())
-    luminance = 1 - mean_d.square() / (power + c1)
-    return float((luminance * contrast).mean(dtype=torch.float64))
+    return 1 - mean_d.square() / (power + c1), contrast
 
 
 def _windowed(planes: Tensor, weights: tuple[float, ...]) -> Tensor:

@@ -28,6 +28,7 @@ class Block:
     """What a block of a restored clip is compared with."""
 
     clean: Tensor  # (n, 3, H, W) uint8
+    kept: Tensor | None  # (n, 3, h, w) uint8, what the medium kept, where that is compared
     features: list[Tensor]  # of LPIPS, a layer each, (n, C_k, H_k, W_k); none without LPIPS
     motion: Motion | None  # of the last frame before the block, if any, and the block
     moved: Tensor  # LPIPS between the frames of each of those pairs; empty without either
@@ -50,6 +51,7 @@ class Reference:
             None or frames of another size say that none is.
         lpips: None makes no features.
         flicker: None makes no motion.
+        pictures: whether restored frames are compared with smaller degraded ones.
         device: where everything is computed and held.
 
     Raises:
@@ -62,6 +64,7 @@ class Reference:
         degraded: Tensor | None,
         lpips: LPIPS | None,
         flicker: Flicker | None,
+        pictures: bool,
         device: torch.device,
     ) -> None:
         if clean.ndim != 4:
@@ -71,6 +74,10 @@ class Reference:
         if degraded is not None and degraded.shape == clean.shape:
             kept = pixel.eight_bits(degraded, "degraded").to(clean.device)
             self.exact = [torch.equal(a, b) for a, b in zip(kept, self.clean, strict=True)]
+        self.pictures = pictures
+        self._kept = None
+        if pictures and degraded is not None and _smaller(degraded, clean):
+            self._kept = pixel.eight_bits(degraded, "degraded")
         fits = lpips is not None and min(clean.shape[2:]) >= lpips.smallest
         self.lpips = lpips.to(device) if lpips is not None and fits else None
         self.device = device
@@ -107,5 +114,15 @@ class Reference:
             motion = self._flicker.motion(run, self._flat[first:stop])
             if self.lpips is not None:
                 moved = self.lpips.between([f[:-1] for f in features], [f[1:] for f in features])
+        kept = None if self._kept is None else self._kept[start:stop].to(self.device)
         own = start - first
-        return Block(run[own:], [f[own:] for f in features], motion, moved)
+        return Block(run[own:], kept, [f[own:] for f in features], motion, moved)
+
+
+def _smaller(degraded: Tensor, clean: Tensor) -> bool:
+    """Whether a medium kept every frame, shrunk by a whole factor."""
+    (height, width), (h, w) = clean.shape[-2:], degraded.shape[-2:]
+    factor = height // h
+    return (
+        len(degraded) == len(clean) and factor > 1 and (factor * h, factor * w) == (height, width)
+    )

@@ -15,8 +15,10 @@ such frames only has NaN in those columns, an empty cell in `rows.csv`.
     clip.row()   # {"frames": 217, "exact": 3, "psnr": 33.1, ...}
 
 What compares consecutive frames (`flicker.py`) treats exact frames as any other, and is blank for a
-clip of one frame. `psnr_std` is the deviation over the frames whose mean is `psnr`. Distances
-between sets of frames (`fid.py`) need all clips of a model: `scores.start_set()`.
+clip of one frame. `psnr_std` is the deviation over the frames whose mean is `psnr`. What only
+pictures are asked for (`stills.py`) is blank in the suite for video. What a model says of its own
+distribution, `nll` and `diversity`, is for who runs it to fill in (`training/scoring.py`).
+Distances between sets of frames (`fid.py`) need all clips of a model: `scores.start_set()`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import torch
 from torch import Tensor
 
 from unlossy.errors import UserError
-from unlossy.metrics import pixel
+from unlossy.metrics import pixel, stills
 from unlossy.metrics.fid import FeatureDistances, SetScores
 from unlossy.metrics.flicker import Flicker, FlickerScores
 from unlossy.metrics.reference import BLOCK, Reference
@@ -40,6 +42,8 @@ DIRECTION = {
     **{"psnr": 1, "psnr_all": 1, "ssim": 1, "ssim_uniform7": 1, "lpips_alex": -1},
     **{"warp_error": 0, "warp_floor": 0, "tof": -1, "tlp": -1, "mabd": -1},
     **{"flicker_flat": -1, "flicker_textured": -1, "psnr_std": -1},
+    **{"nll": -1, "nll_conditioning": -1, "nll_prior": -1},
+    **{"consistency": -1, "msssim_scaled": 1, "msssim2": 1, "diversity": 0},
 }
 
 
@@ -51,9 +55,11 @@ class VideoScores:
         distances: what to measure between the sets of restored and clean frames of a whole split,
             by any name.
         flicker: what to measure of consecutive frames; None leaves its columns blank.
+        pictures: whether to measure MS-SSIM and consistency; False leaves their columns blank.
+        samples: draws of every clip for `diversity`; 1 leaves it blank. The others score the first.
 
     Raises:
-        UserError: `lpips` runs on another trunk than AlexNet.
+        UserError: `lpips` runs on another trunk than AlexNet, or there is no sample.
     """
 
     def __init__(
@@ -61,25 +67,44 @@ class VideoScores:
         lpips: LPIPS | None,
         distances: Mapping[str, FeatureDistances] | None = None,
         flicker: Flicker | None = None,
+        pictures: bool = False,
+        samples: int = 1,
     ) -> None:
         if lpips is not None and lpips.trunk.layout.name != "alex":
             raise UserError(
                 "The column lpips_alex needs the AlexNet trunk, metrics.lpips.asset=lpips_alex; "
                 "lpips_vgg is for training."
             )
+        if samples < 1:
+            raise UserError(
+                f"metrics.samples={samples} draws nothing; give 1, or more for diversity."
+            )
         self.lpips = lpips
         self.distances = distances or {}
         self.flicker = flicker
+        self.pictures = pictures
+        self.samples = samples
 
-    def without_flicker(self) -> VideoScores:
-        """Return the same without its dearest part, for validation while a model trains."""
+    def for_validation(self) -> VideoScores:
+        """Return the same without its dearer parts, to be run while a model trains."""
         return VideoScores(self.lpips, self.distances)
 
     def reference(
         self, clean: Tensor, degraded: Tensor | None = None, device: torch.device | str = "cpu"
     ) -> Reference:
-        """Return the clean side of one clip, to be computed on `device`; see `Reference`."""
-        return Reference(clean, degraded, self.lpips, self.flicker, torch.device(device))
+        """Return the clean side of one clip, to be computed on `device`; see `Reference`.
+
+        Raises:
+            UserError: the frames are not RGB, and not PSNR and SSIM alone are wanted.
+        """
+        parts = (self.lpips, self.flicker, self.pictures)
+        truth = Reference(clean, degraded, *parts, torch.device(device))
+        if clean.shape[1] != 3 and (self.lpips or self.flicker or self.distances):
+            raise UserError(
+                f"LPIPS, flicker and distances between sets read RGB, and these frames have "
+                f"{clean.shape[1]} channel(s); score them with metrics=pixel."
+            )
+        return truth
 
     def start(self, truth: Reference) -> ClipScores:
         """Return the empty scores of one restored clip."""
@@ -96,7 +121,9 @@ class ClipScores:
     def __init__(self, truth: Reference) -> None:
         self._truth = truth
         self._psnr: list[float] = []
-        self._values: dict[str, list[float]] = {"ssim": [], "ssim_uniform7": [], "lpips_alex": []}
+        self._values: dict[str, list[float]] = {
+            name: [] for name in ("ssim", "ssim_uniform7", "lpips_alex", *stills.COLUMNS)
+        }
         self._flicker = FlickerScores()
         self._waiting = truth.clean[:0].to(truth.device)  # frames of a block that is not complete
         self._before = self._waiting  # the last frame of the block before
@@ -133,6 +160,11 @@ class ClipScores:
         scored = [t for t in range(len(frames)) if not truth.exact[start + t]]
         for name, window in (("ssim", pixel.GAUSSIAN), ("ssim_uniform7", pixel.UNIFORM)):
             self._values[name] += pixel.ssim(frames[scored], block.clean[scored], window)
+        if truth.pictures:
+            kept = None if block.kept is None else block.kept[scored]
+            found = stills.compare(frames[scored], block.clean[scored], kept)
+            for name, values in found.items():
+                self._values[name] += values
         moved = block.moved
         if (lpips := truth.lpips) is not None:
             features = lpips.features(frames.float().div(255))
@@ -161,6 +193,7 @@ class ClipScores:
         means = {name: fmean(found) if found else math.nan for name, found in values.items()}
         return {
             **{"frames": len(exact), "exact": sum(exact)},
+            **dict.fromkeys(DIRECTION, math.nan),
             **means,
             **self._flicker.means(),
             "psnr_std": pstdev(psnr) if len(psnr) > 1 else math.nan,

@@ -90,7 +90,7 @@ class Bicubic(Enlarged):
         larger = functional.interpolate(
             frames.flatten(0, 1), size, mode="bicubic", align_corners=False, antialias=True
         )
-        return Restored(estimate=larger.unflatten(0, frames.shape[:2]), extras={})
+        return Restored(estimate=larger.reshape(*frames.shape[:2], *larger.shape[1:]), extras={})
 
 
 class Tuned(EnhancementModel, Generic[Setting]):

@@ -100,7 +100,8 @@ class NearestPatch(EnhancementModel):
                 f"{_size(frames)}; cut it into patches of that size."
             )
         nearest = self.values[self._search(frames)].to(frames.dtype).div(255)
-        return Restored(estimate=nearest.unflatten(0, batch["degraded"].shape[:2]), extras={})
+        shape = (*batch["degraded"].shape[:2], *nearest.shape[1:])
+        return Restored(estimate=nearest.reshape(shape), extras={})
 
     def _search(self, frames: Tensor) -> Tensor:
         """Return the index of the nearest key, (N,), of equally near ones the first."""

@@ -25,6 +25,8 @@ from unlossy.report.rows import (
 from unlossy.report.table import (
     FLICKER,
     FLICKER_READING,
+    PICTURES,
+    PICTURES_READING,
     PROTOCOL,
     READING,
     markdown,
@@ -59,7 +61,8 @@ def write_report(root: Path, out: Path) -> Path:
                 f"# Results of {len(runs)} run{'s' if len(runs) > 1 else ''} under `{root.name}`\n",
                 f"{PROTOCOL}\n\n{READING} {LEGEND}\n",
                 markdown(lines),
-                *_flicker(lines),
+                *_further("Flicker", FLICKER_READING, markdown(lines, FLICKER)),
+                *_further("Pictures", PICTURES_READING, markdown(lines, PICTURES)),
                 *_paired(rows),
                 *_distances(rows, root),
                 *_clips(rows, lines, out),
@@ -76,9 +79,8 @@ def write_report(root: Path, out: Path) -> Path:
     return out / "report.md"
 
 
-def _flicker(lines: Sequence[Row]) -> list[str]:
-    tables = markdown(lines, FLICKER)
-    return [f"## Flicker\n\n{FLICKER_READING}\n", tables] if tables else []
+def _further(title: str, reading: str, tables: str) -> list[str]:
+    return [f"## {title}\n\n{reading}\n", tables] if tables else []
 
 
 def _paired(rows: Sequence[Row]) -> list[str]:

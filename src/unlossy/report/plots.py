@@ -23,6 +23,7 @@ TITLES = {
     "val/psnr": "PSNR, dB (higher is better)",
     "val/ssim": "SSIM (higher is better)",
     "val/lpips_alex": "LPIPS (lower is better)",
+    "val/nll": "NLL, bits per sub-pixel (lower is better)",
 }
 
 

@@ -69,10 +69,27 @@ FLICKER_READING = (
     "squared levels of mean brightness; flat and textured, levels of luma there; PSNR dev., dB "
     "over time."
 )
+# A third: what super-resolution and models of a distribution are asked.
+PICTURES = (
+    Column("nll", "NLL", ".3f", -1),
+    Column("nll_conditioning", "NLL of A", ".3f", -1),
+    Column("nll_prior", "NLL of B", ".3f", -1),
+    Column("consistency", "consistency", ".5f", -1),
+    Column("msssim_scaled", "MS-SSIM, 5 scaled", ".4f", 1),
+    Column("msssim2", "MS-SSIM, 2", ".4f", 1),
+    Column("diversity", "diversity", ".4f", 0),
+)
+PICTURES_READING = (
+    "NLL: bits per sub-pixel that the clean clip takes under the model's distribution, and under "
+    "those of its conditioning network A and its prior B alone; consistency: mean squared "
+    "difference, in [0, 1], between the input and the result made as small; MS-SSIM over five "
+    "scales whose windows shrink along, and over two; diversity: mean difference of two draws."
+)
+EXTRA = ((FLICKER, FLICKER_READING), (PICTURES, PICTURES_READING))
 MEANS = (
     *("psnr", "psnr_all", "gain", "ssim", "ssim_uniform7", "lpips_alex"),
     *("bits", "bpp", "seconds_per_frame"),
-    *(column.key for column in FLICKER),
+    *(column.key for columns, _ in EXTRA for column in columns),
 )
 
 
@@ -175,12 +192,12 @@ def print_table(
         if len({row["clip"] for row in members}) <= PER_CLIP_LINES:
             _print(_per_clip(members), console)
     summary = summarise(rows) if summary is None else summary
-    for columns, reading in ((COLUMNS, f"{PROTOCOL} {READING}"), (FLICKER, FLICKER_READING)):
+    for columns, reading in ((COLUMNS, f"{PROTOCOL} {READING}"), *EXTRA):
         for lines in _groups(summary, columns):
-            table = _table(_caption(lines))
-            for column in columns:
+            table, filled = _table(_caption(lines)), _filled(lines, columns)
+            for column in filled:
                 table.add_column(column.title, justify="right", no_wrap=True)
-            for cells in _cells(lines, columns, "[bold green]{}[/]", "{}~"):
+            for cells in _cells(lines, filled, "[bold green]{}[/]", "{}~"):
                 table.add_row(*cells)
             _print(table, console)
         if _groups(summary, columns):
@@ -189,11 +206,13 @@ def print_table(
 
 def _groups(lines: Iterable[Row], columns: Sequence[Column]) -> list[list[Row]]:
     """Return the lines per (source, degradation), without those that fill none of the columns."""
-    return [
-        members
-        for members in grouped(lines, "source", "degradation").values()
-        if any(number(line, column.key) is not None for line in members for column in columns)
-    ]
+    groups = grouped(lines, "source", "degradation").values()
+    return [members for members in groups if _filled(members, columns)]
+
+
+def _filled(lines: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
+    """Return the columns that some of the lines fill."""
+    return [c for c in columns if any(number(line, c.key) is not None for line in lines)]
 
 
 def _per_clip(rows: Sequence[Row]) -> Table:
@@ -251,14 +270,15 @@ def _print(table: Table, console: Console) -> None:
 def markdown(lines: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> str:
     """Return a Markdown table per (source, degradation): best bold, within noise of it with a ~.
 
-    Where none of the columns is filled there is no table.
+    A column that no line fills is left out; where none is filled there is no table.
     """
     parts = []
     for members in _groups(lines, columns):
-        titles = ["model", *(column.title for column in columns)]
+        filled = _filled(members, columns)
+        titles = ["model", *(column.title for column in filled)]
         parts += [f"### {_caption(members)}", "", _markdown_line(titles)]
-        parts.append(_markdown_line(["---", *("---:" for _ in columns)]))
-        parts += [_markdown_line(cells) for cells in _cells(members, columns, "**{}**", "{} ~")]
+        parts.append(_markdown_line(["---", *("---:" for _ in filled)]))
+        parts += [_markdown_line(cells) for cells in _cells(members, filled, "**{}**", "{} ~")]
         parts.append("")
     return "\n".join(parts)
 

@@ -199,8 +199,8 @@ class Panels(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw one clip's first frame."""
-        if batch_idx >= self.clips or trainer.sanity_checking or "clean" not in batch:
+        """Draw one clip's first frame, where the validation has restored it."""
+        if batch_idx >= self.clips or trainer.sanity_checking or "first_frame" not in outputs:
             return
         frames = {"input": batch["degraded"][0, 0], "restored": outputs["first_frame"]}
         clean = batch["clean"][0, 0]

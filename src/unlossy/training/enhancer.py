@@ -28,13 +28,14 @@ from unlossy.losses.objective import Objective
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Degradation, Restored, Sample, check
-from unlossy.training.scoring import outputs_of, score_clip
+from unlossy.training.scoring import mean_code_lengths, outputs_of, score_clip
 
 from lightning import LightningModule  # isort: skip  (after the torchvision remedy)
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure  # isort: skip
 
 
-VALIDATED = ("psnr", "ssim", "lpips_alex")  # columns that a validation logs under `val/`
+# Columns that a validation logs under `val/`, as far as rows have them.
+VALIDATED = ("psnr", "ssim", "lpips_alex", "nll", "nll_conditioning", "nll_prior")
 
 
 class Enhancer(LightningModule):
@@ -47,7 +48,8 @@ class Enhancer(LightningModule):
         schedule: called with the optimiser; stepped once per batch. None keeps the rate constant.
         scores: the metric suite of validation.
         card: plain containers that go into every checkpoint (see `unlossy.checkpoint`).
-        seed: of the players' draws; with the step and the rank it determines them.
+        seed: of the players' draws; with the step and the rank it determines them. Also of what
+            the model draws in validation.
 
     """
 
@@ -67,7 +69,7 @@ class Enhancer(LightningModule):
         self.model = model
         self.objective = objective
         # In a tuple: its LPIPS trunk is no part of this module's state.
-        self.scores = (scores.without_flicker(),)
+        self.scores = (scores.for_validation(),)
         self.card = dict(card)
         self.seed = seed
         self.rows: list[dict[str, Any]] = []
@@ -151,7 +153,15 @@ class Enhancer(LightningModule):
         self.rows = []
 
     def validation_step(self, sample: Sample, batch_idx: int) -> dict[str, Tensor]:
-        """Score one whole clip; the first restored frame, uint8 (3, H, W), is for pictures."""
+        """Score one whole clip; the first restored frame, uint8 (3, H, W), is for pictures.
+
+        A model that is trained on likelihood alone is validated on it, without a restoration: to
+        draw all clips, sub-pixel by sub-pixel, would take longer than the training between.
+        """
+        if self.model.teacher_forced:
+            row = {"clip": sample["name"][0], **mean_code_lengths(self.model, sample)}
+            self.rows.append(row)
+            return {}
         main = outputs_of(self.model)[-1]
         seen: list[Tensor] = []
 
@@ -160,17 +170,22 @@ class Enhancer(LightningModule):
 
         scores = self.scores[0]
         truth = scores.reference(sample["clean"][0], sample["degraded"][0], self.device)
-        self.rows.append(score_clip(self.model, sample, truth, scores, look)[main])
+        self.rows.append(score_clip(self.model, sample, truth, scores, look, self.seed)[main])
         return {"first_frame": seen[0]}
 
     def on_validation_epoch_end(self) -> None:
         """Log the unweighted mean over clips of every metric."""
         for name in VALIDATED:
-            values = [row[name] for row in self.rows if not math.isnan(row[name])]
+            values = self._column(name)
             if name == "psnr" and not values:  # every GIF is exact: best is what leaves it so
-                values = [row["psnr_all"] for row in self.rows]
+                values = self._column("psnr_all")
             if values:
-                self.log(f"val/{name}", fmean(values), prog_bar=name == "psnr", sync_dist=True)
+                shown = name in ("psnr", "nll")
+                self.log(f"val/{name}", fmean(values), prog_bar=shown, sync_dist=True)
+
+    def _column(self, name: str) -> list[float]:
+        cells = (row.get(name, math.nan) for row in self.rows)
+        return [cell for cell in cells if not math.isnan(cell)]
 
     def configure_optimizers(self) -> Any:
         """Return the model's optimiser with its schedule, then one optimiser per player."""

@@ -21,7 +21,7 @@ from rich.progress import Progress
 from unlossy.data.video_data import VideoData
 from unlossy.errors import UserError
 from unlossy.metrics.suite import VideoScores
-from unlossy.models.baselines import Identity, Tuned
+from unlossy.models.baselines import Identity
 from unlossy.models.model import EnhancementModel
 from unlossy.report.saved_frames import SavedFrames
 from unlossy.report.table import print_table, summarise
@@ -62,10 +62,12 @@ def contenders(
 ) -> dict[str, Contender]:
     """Return the input, the filters and the trained models, all of which fit the medium.
 
+    Where the medium shrinks, the pixels of the input are repeated.
+
     Raises:
         UserError: one does not fit.
     """
-    untrained = {"input": Identity(), **filters}
+    untrained = {"input": Identity(data.degradation.scale), **filters}
     everyone = {name: Contender(model, "", seed) for name, model in untrained.items()}
     everyone |= trained
     for contender in everyone.values():
@@ -82,6 +84,7 @@ def evaluate_split(
     device: torch.device,
     run_folder: Path,
     save: bool,
+    seed: int = 0,
 ) -> tuple[list[Row], dict[str, str]]:
     """Score everyone on a split, write and print the results.
 
@@ -94,20 +97,20 @@ def evaluate_split(
         device: where trained models and metrics run.
         run_folder: receives rows.csv, summary.json and panels/test.
         save: whether it also receives every frame.
+        seed: of what the models draw.
 
     Returns:
-        The rows, and the settings that the filters chose on the validation split.
+        The rows, and what the filters chose when they were fitted.
 
     Raises:
         UserError: the split has no clips.
     """
-    loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+    loader = data.whole(split)
     models = {name: contender.model.to(device) for name, contender in everyone.items()}
-    tuned = {name: model for name, model in models.items() if isinstance(model, Tuned)}
-    if data.clips["val"]:  # else every filter keeps its middle setting
-        for contender in everyone.values():
-            if not contender.loss:  # a checkpoint was fitted when it was made
-                contender.model.fit(data.val_dataloader())
+    filters = {name: one.model for name, one in everyone.items() if not one.loss}
+    for model in filters.values():  # a checkpoint was fitted when it was made
+        if data.clips[model.fits_on]:  # else every filter keeps its middle setting
+            model.fit(data.whole(model.fits_on))
     sets = scores.start_set(device)
     learnt = {name: one.model for name, one in everyone.items() if one.loss}
     strips = Strips(
@@ -124,7 +127,7 @@ def evaluate_split(
     with Progress(console=Console(stderr=True)) as progress:
         total = len(loader) * sum(len(outputs_of(model)) for model in models.values())
         task = progress.add_task("scoring", total=total)
-        for name, row in score(models, loader, scores, sets, strips, saved, device):
+        for name, row in score(models, loader, scores, sets, strips, saved, device, seed):
             contender = everyone[name]
             row |= {"loss": contender.loss, "seed": contender.seed, "degradation": degradation}
             row["source"] = data.source_of(row["clip"])
@@ -135,7 +138,7 @@ def evaluate_split(
     folders.write_rows(run_folder / "rows.csv", rows)
     folders.write_json(run_folder / "summary.json", _summary(rows, lines, sets.compute()))
     print_table(rows, lines)
-    return rows, {name: model.label for name, model in tuned.items()}
+    return rows, {name: model.label for name, model in filters.items() if model.label}
 
 
 def _summary(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -39,7 +39,7 @@ from unlossy.training.starting import (
     start_from,
 )
 from unlossy.training.step_log import StepLog
-from unlossy.training.trainers import console, direction, fit, make_trainer
+from unlossy.training.trainers import Watched, console, fit, make_trainer, watched
 
 from lightning import seed_everything  # isort: skip
 
@@ -54,7 +54,7 @@ class Prepared:
     model: EnhancementModel
     enhancer: Enhancer | None  # None: the model is assembled
     scores: VideoScores
-    mode: Literal["max", "min"]  # of what is monitored
+    best_in: Watched  # what the best checkpoint is best in
     filters: Mapping[str, EnhancementModel]
     card: Mapping[str, Any]
 
@@ -98,7 +98,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
     console.print(f"run folder: {run_folder}")
     log = StepLog(run_folder)
     try:
-        trainer, best = make_trainer(cfg, run_folder, log, run.mode)
+        trainer, best = make_trainer(cfg, run_folder, log, run.best_in)
     finally:
         folders.remove_if_empty(run_folder)
     run_folder.mkdir(parents=True, exist_ok=True)
@@ -126,6 +126,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
                 device,
                 run_folder,
                 cfg.save,
+                cfg.seed,
             )
             log_clip_table(trainer.loggers, rows, folders.COLUMNS)
     finally:
@@ -163,7 +164,7 @@ def _prepare(cfg: DictConfig, config: Mapping[str, Any], choices: Mapping[str, A
     model: EnhancementModel = build(cfg.model)
     match(model, data.degradation)
     scores: VideoScores = build(cfg.metrics)
-    mode = direction(cfg.monitor, scores)
+    best_in = watched(cfg.monitor, model, scores)
     filters = _baselines(cfg, data) if cfg.test else {}
     card = checkpoint_card(config, choices, model, data.degradation)
     enhancer = None
@@ -174,7 +175,7 @@ def _prepare(cfg: DictConfig, config: Mapping[str, Any], choices: Mapping[str, A
         data.val_dataloader()  # refuses a source without such clips
     if cfg.test:
         data.test_dataloader()
-    return Prepared(data, model, enhancer, scores, mode, filters, card)
+    return Prepared(data, model, enhancer, scores, best_in, filters, card)
 
 
 def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
@@ -216,7 +217,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     try:
         medium = str(choices["degradation"])
         _, chosen = evaluate_split(
-            everyone, data, cfg.split, medium, scores, device, run_folder, cfg.save
+            everyone, data, cfg.split, medium, scores, device, run_folder, cfg.save, cfg.seed
         )
     finally:
         folders.remove_if_empty(run_folder)
@@ -236,7 +237,7 @@ def _baselines(cfg: DictConfig, data: VideoData) -> dict[str, EnhancementModel]:
 
 def _say_left_out(cfg: DictConfig, filters: Mapping[str, EnhancementModel]) -> None:
     if left_out := [str(key) for key in cfg.get("baselines", {}) if key not in filters]:
-        console.print(f"left out, since this degradation does not suit it: {', '.join(left_out)}")
+        console.print(f"left out, made for another medium: {', '.join(left_out)}")
 
 
 def _enhancer(

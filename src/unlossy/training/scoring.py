@@ -1,7 +1,8 @@
 """One clip, one model: the measurement that validation, `train.py` and `eval.py` share.
 
 A model of several outputs gets a row for each, named `model:output` (`astf:s`, `astf:e1`, ...), any
-other one row of its own name.
+other one row of its own name. What a model says of its own distribution,
+`nll` (the code length of the clean clip under it), stands in the row of its last output.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlossy.inference.windows import named_windows
+from unlossy.inference.windows import clip_generator, code_lengths, named_windows
 from unlossy.metrics.fid import SetScores
 from unlossy.metrics.reference import Reference
+from unlossy.metrics.stills import diversity
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.report.pictures import strip
@@ -45,6 +47,7 @@ def score_clip(
     truth: Reference,
     scores: VideoScores,
     look: Look,
+    seed: int = 0,
 ) -> dict[str, Row]:
     """Restore one whole clip (batch 1, frames waiting as uint8) and return its rows of metrics.
 
@@ -55,6 +58,7 @@ def score_clip(
         scores: the metric suite.
         look: called with each window: a slice of the clip, and all that the model makes of it by
             name, uint8 (T, 3, H, W).
+        seed: of what the model draws.
 
     Returns:
         For each of `outputs_of(model)` the columns of the metrics, and `clip`, `bits`, `bpp`,
@@ -63,7 +67,9 @@ def score_clip(
     clips = {output: scores.start(truth) for output in outputs_of(model)}
     seconds, was_training = 0.0, model.training
     model.eval()
-    windows = named_windows(model, sample)
+    draws = clip_generator(sample["name"][0], seed)
+    untouched, first_draw = draws.get_state(), []
+    windows = named_windows(model, sample, generator=draws)
     while True:
         start = time.perf_counter()
         if (item := next(windows, None)) is None:
@@ -73,6 +79,13 @@ def score_clip(
         for output, clip in clips.items():
             clip.add(made[output])
         look(where, made)
+        if scores.samples > 1:
+            first_draw.append(made)
+    own: dict[str, Row] = {output: {} for output in clips}
+    if scores.samples > 1 and not torch.equal(draws.get_state(), untouched):
+        for output, value in _diversity(model, sample, first_draw, scores.samples, draws).items():
+            own[output]["diversity"] = value
+    own[outputs_of(model)[-1]] |= mean_code_lengths(model, sample)
     model.train(was_training)
     frames, _, height, width = sample["clean"][0].shape
     bits = float(sample["bits"][0])
@@ -80,12 +93,35 @@ def score_clip(
         output: {
             "clip": sample["name"][0],
             **clip.row(),
+            **own[output],
             "bits": int(bits),
             "bpp": bits / (frames * height * width),
             "seconds_per_frame": seconds / frames,
         }
         for output, clip in clips.items()
     }
+
+
+def mean_code_lengths(model: EnhancementModel, sample: Sample) -> dict[str, float]:
+    """Return the means of `code_lengths` over the clip; none for a model without a likelihood."""
+    return {name: float(each.mean()) for name, each in code_lengths(model, sample).items()}
+
+
+def _diversity(
+    model: EnhancementModel,
+    sample: Sample,
+    first_draw: Sequence[Mapping[str, Tensor]],
+    samples: int,
+    draws: torch.Generator,
+) -> dict[str, float]:
+    """Draw the clip again until there are `samples` of it; `draws` goes on where it is."""
+    every: dict[str, list[Tensor]] = {output: [] for output in outputs_of(model)}
+    for number in range(samples):
+        again = (made for _, made in named_windows(model, sample, generator=draws))
+        windows = list(again) if number else first_draw
+        for output, drawn in every.items():
+            drawn.append(torch.cat([made[output] for made in windows]))
+    return {output: diversity(drawn) for output, drawn in every.items()}
 
 
 def score(
@@ -96,6 +132,7 @@ def score(
     strips: Strips,
     saved: SavedFrames | None,
     device: torch.device,
+    seed: int = 0,
 ) -> Iterator[tuple[str, Row]]:
     """Yield (model, row) for every clip, model and output, reading every clip once.
 
@@ -107,6 +144,7 @@ def score(
         strips: draws some of the clips.
         saved: keeps every frame that is scored, and the clean ones; None keeps nothing.
         device: where the metrics are computed.
+        seed: of what the models draw.
     """
     for number, sample in enumerate(samples):
         clean = sample["clean"][0]
@@ -116,7 +154,7 @@ def score(
         first_frames: dict[str, Tensor] = {}
         for name, model in models.items():
             look = partial(_look, name, model, sample, sets, saved, first_frames)
-            for output, row in score_clip(model, sample, truth, scores, look).items():
+            for output, row in score_clip(model, sample, truth, scores, look, seed).items():
                 yield name, {"model": label(name, output), **row}
         strips.draw(number, sample, first_frames)
 

@@ -6,7 +6,7 @@ import logging
 import warnings
 from math import ceil
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -15,6 +15,7 @@ from unlossy import _torchvision  # noqa: F401
 from unlossy.data.video_data import VideoData
 from unlossy.errors import UserError
 from unlossy.metrics.suite import DIRECTION, VideoScores
+from unlossy.models.model import EnhancementModel
 from unlossy.training.callbacks import (
     AtomicFiles,
     BestCheckpoint,
@@ -45,23 +46,38 @@ warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not em
 warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
 
 
-def direction(monitor: str, scores: VideoScores) -> Literal["max", "min"]:
-    """Return whether the checkpoint with the highest or with the lowest `monitor` is the best.
+class Watched(NamedTuple):
+    """What the best checkpoint is best in, and whether the highest of it is or the lowest."""
+
+    name: str
+    mode: Literal["max", "min"]
+
+
+def watched(monitor: str | None, model: EnhancementModel, scores: VideoScores) -> Watched:
+    """Return what to watch; None is PSNR, or the code length where nothing else is measured.
 
     Raises:
-        UserError: a validation does not log that.
+        UserError: a validation of this model does not measure that.
     """
-    known = [f"val/{name}" for name in VALIDATED if name != "lpips_alex" or scores.lpips]
+    absent = set() if scores.lpips else {"lpips_alex"}
+    if model.teacher_forced:
+        absent = {"psnr", "ssim", "lpips_alex"}
+    if "logits" not in model.provides:
+        absent |= {"nll"}
+    if "logits_prior" not in model.provides:
+        absent |= {"nll_conditioning", "nll_prior"}
+    known = [f"val/{name}" for name in VALIDATED if name not in absent]
+    monitor = monitor or known[0]
     if monitor not in known:
         raise UserError(
-            f"monitor={monitor} is not what a validation with these metrics measures; use one of "
-            f"{', '.join(known)}."
+            f"monitor={monitor} is not what a validation of this model with these metrics "
+            f"measures; use one of {', '.join(known)}."
         )
-    return "max" if DIRECTION[monitor.removeprefix("val/")] > 0 else "min"
+    return Watched(monitor, "max" if DIRECTION[monitor.removeprefix("val/")] > 0 else "min")
 
 
 def make_trainer(
-    cfg: DictConfig, run_folder: Path, log: Logger, mode: Literal["max", "min"]
+    cfg: DictConfig, run_folder: Path, log: Logger, best_in: Watched
 ) -> tuple[Trainer, BestCheckpoint]:
     """Return the trainer, and its callback that keeps the best checkpoint.
 
@@ -69,7 +85,7 @@ def make_trainer(
         cfg: the whole configuration.
         run_folder: receives checkpoints and panels.
         log: what every run writes; loggers of the configuration mirror it.
-        mode: of `cfg.monitor`, see `direction`.
+        best_in: what the best checkpoint is best in.
 
     Raises:
         UserError: an option of the trainer or logger is refused.
@@ -82,8 +98,8 @@ def make_trainer(
     best = BestCheckpoint(
         run_folder / "checkpoints",
         filename="best",
-        monitor=cfg.monitor,
-        mode=mode,
+        monitor=best_in.name,
+        mode=best_in.mode,
         enable_version_counter=False,
     )
     last = LastCheckpoint(run_folder / "checkpoints", cfg.checkpoint_every)
