@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unlossy.losses.objective import Term
+from unlossy.networks.levels import to_levels
 from unlossy.sample import Restored, Sample
 
 
@@ -35,6 +36,6 @@ class CrossEntropy(Term):
         logits = restored["extras"][self.of]
         if self.detached:
             logits = logits.detach()
-        labels = batch["clean"].mul(logits.shape[3] - 1).round().long()  # (B, T, colors, H, W)
+        labels = to_levels(batch["clean"], logits.shape[3])  # (B, T, colors, H, W)
         # Half precision would lose what a level among 256 weighs.
         return functional.cross_entropy(logits.flatten(0, 2).float(), labels.flatten(0, 2))
