@@ -54,6 +54,7 @@ def assert_one_sentence(found: tuple[int, str], *words: str, code: int = 2) -> N
         (["degradation.colors=300"], ["300", "256"]),
         (["model=gaussian"], ["nothing to train"]),
         (["trainer.max_steps=0"], ["trainer.max_steps=0"]),
+        (["model@baselines.gaussian=null"], ["~model@baselines.gaussian"]),
         (["seed=-1"], ["seed=-1"]),
         (["checkpoint_every=0"], ["checkpoint_every=0"]),
         (["data.batch=0"], ["data.batch=0"]),

@@ -7,7 +7,7 @@ in Hydra's message and exit code 1; Ctrl-C in 130. Anything else is a defect and
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -64,7 +64,18 @@ def _hydra(config_name: str, start: Callable[[DictConfig, DictConfig], None]) ->
         with refusing():
             start(cfg, cast("DictConfig", HydraConfig.get()))
 
+    with refusing():
+        _refuse_null_groups(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
+
+
+def _refuse_null_groups(overrides: Sequence[str]) -> None:
+    """Say what Hydra 1.3 ends in a traceback about: `model@baselines.gaussian=null`."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        group = key.lstrip("+").partition("@")[0]
+        if value in ("", "null") and "=" in override and (CONF / group).is_dir():
+            raise UserError(f"{override} chooses nothing; to leave it out, write ~{key} instead.")
 
 
 def enhance() -> None:
