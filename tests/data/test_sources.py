@@ -94,6 +94,29 @@ def test_the_film_reads_the_frames_it_names_downscaled():
     assert torch.equal(source.read(clip, 0, 1), expected)
 
 
+@pytest.mark.assets("clips", "photos")
+def test_patches_of_the_default_mixture_are_split_as_it_is():
+    source = configured("patches32")
+    inner = {split: {clip.name for clip in source.source.clips(split)} for split in SPLITS}
+    counts = {"train": (1038, 48), "val": (10, 16), "test": (40, 16)}
+    for split, (pictures, patches) in counts.items():
+        clips = source.clips(split)
+        assert len(clips) == pictures
+        assert {(c.frames, c.height, c.width) for c in clips} == {(patches, 32, 32)}
+        others = set().union(*(names for other, names in inner.items() if other != split))
+        assert not {clip.name.rpartition("/")[0] for clip in clips} & others
+    assert {clip.source for clip in source.clips("test")} == {"bunny", "clips"}
+
+
+def test_patches_of_another_source_can_be_asked_for(tmp_path):
+    for number in range(3):
+        Image.new("RGB", (40, 36)).save(tmp_path / f"{number}.png")
+    chosen = ["source=patches32", "source@source.source=folder", f"source.source.path={tmp_path}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        source = instantiate(compose("train", [*chosen, "name=x"]).source, _convert_="all")
+    assert sum(len(source.clips(split)) for split in SPLITS) == 3
+
+
 EVERY = {"train": 1, "val": 1, "test": 1}
 
 

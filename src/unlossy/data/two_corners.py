@@ -115,9 +115,10 @@ class TwoCorners(Source):
     @cached_property
     def _shown(self) -> dict[Split, _Shown]:
         numbers = torch.arange(len(self._digits))
-        test, val, train = numbers.split([self.test, self.val, len(numbers) - self.test - self.val])
+        test, val = numbers[: self.test], numbers[self.test : self.test + self.val]
+        train = numbers[self.test + self.val :]
         coins = torch.randint(
-            2, (len(numbers),), generator=torch.Generator().manual_seed(_SEED + 1)
+            2, numbers.shape, generator=torch.Generator().manual_seed(_SEED + 1)
         ).bool()
         both = torch.tensor([False, True]).repeat(len(train))
         return {
