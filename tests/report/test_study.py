@@ -104,6 +104,9 @@ def test_the_page_is_whole_and_loads_nothing(run, tmp_path):
     (policy,) = (attrs["content"] for _, attrs in parser.tags if "http-equiv" in attrs)
     assert "default-src 'none'" in policy
     assert text.count("<script") == text.count("</script>") == 1
+    (data,) = (line for line in text.splitlines() if line.startswith("const study"))
+    assert "two" in data
+    assert "<" not in data  # which could end the script, or hide its end
     ids = [attrs["id"] for _, attrs in parser.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'element\("(\w+)"\)', text)) <= set(ids)
