@@ -88,6 +88,12 @@ def degraded(degradation: str) -> Sample:
 kept = cache(degraded)  # for tests that only read it
 
 
+def as_it_waits(batch: Sample) -> Sample:
+    """The whole clip in 8 bits, as `fit` is given it."""
+    stored = {key: batch[key].mul(255).round().byte() for key in ("degraded", "clean")}
+    return Sample(**{**batch, **stored})
+
+
 @pytest.mark.parametrize("name", DEGRADATIONS)
 def test_a_degradation_yields_a_valid_sample_and_is_deterministic(name):
     first, second = degraded(name), degraded(name)
@@ -108,6 +114,8 @@ def test_a_model_takes_a_step_or_says_why_not(name, degradation):
         assert "degradation" in refusal
         return
     batch = kept(degradation)
+    if model.fits_on == "train":
+        model.fit([as_it_waits(batch)])
     restored = model.restore(batch)
     assert restored.shape == batch["clean"].shape
     assert restored.min() >= 0
@@ -179,6 +187,8 @@ def test_a_model_reads_clean_only_if_it_is_teacher_forced(name):
     if model.teacher_forced:
         return
     batch = kept("gif")
+    if model.fits_on == "train":
+        model.fit([as_it_waits(batch)])
     expected = model.restore(batch)
     noise = torch.rand(batch["clean"].shape)
     assert torch.equal(expected, model.restore(Sample(**{**batch, "clean": noise})))
