@@ -93,6 +93,6 @@ def test_mistakes_have_a_sentence(batch):
         PixelIndependent(Conditioning(3, 4, 1), levels=1)
     for verb in (model(), model().restore, model().restore_all, model().bits):
         with pytest.raises(UserError, match="reads 3 colours and got frames of 1"):
-            verb({"degraded": batch["degraded"][:, :, :1]})
+            verb({**batch, "degraded": batch["degraded"][:, :, :1]})
     with pytest.warns(UserWarning, match="has not been trained"):
         PixelIndependent(Conditioning(6, 4, 1), 3, 2).restore(batch)

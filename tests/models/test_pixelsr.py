@@ -252,11 +252,13 @@ def test_drawing_changes_neither_mode_nor_statistics():
     assert not drawn.requires_grad
 
 
-def test_one_color_works():
-    model = PixelSR(*networks(1, 17))
-    model.conditioning(torch.rand(2, 1, 8, 8))
-    drawn = model.restore({"degraded": torch.rand(2, 1, 1, 8, 8)})
-    assert as_levels(drawn, 17).shape == (2, 1, 1, 16, 16)
+def test_one_color_and_another_side_work():
+    model = PixelSR(*networks(1, 17), side=10)
+    model.conditioning(torch.rand(2, 1, 10, 10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = model.restore({"degraded": torch.rand(2, 1, 1, 10, 10)})
+    assert as_levels(drawn, 17).shape == (2, 1, 1, 20, 20)
 
 
 def test_an_untrained_model_warns_and_a_trained_one_does_not():
@@ -274,6 +276,7 @@ def test_an_untrained_model_warns_and_a_trained_one_does_not():
         ({"temperatures": (-1,)}, "must be above 0"),
         ({"temperatures": (math.nan,)}, "must be above 0"),
         ({"temperatures": ()}, "nothing to draw"),
+        ({"side": 0}, "must be at least 1"),
     ],
 )
 def test_draws_that_cannot_be_have_a_sentence(options, reason):

@@ -15,7 +15,7 @@ term of the loss (`conf/loss/nll.yaml`) is theirs: without it B, which sees true
 enough to explain nearly everything, and A is not learnt. With it A alone is the pixel-independent
 model. Drawing is exact and cached (`networks/pixelcnn_sampling`).
 
-The model is of 8x8 images. Larger ones are drawn in tiles that do not know of each other.
+The model is of small images of one size. Others are drawn in tiles that do not know of each other.
 """
 
 from __future__ import annotations
@@ -52,16 +52,15 @@ class PixelSR(Conditioned):
         temperatures: > 0.
         greedy: take the most likely level of each sub-pixel, too.
         alone: draw from A without B, too: the pixel-independent model.
+        side: of the square small images that it is trained on, >= 1.
 
     Raises:
-        UserError: networks that do not fit, a temperature out of range, or nothing to draw.
+        UserError: networks that do not fit, numbers out of range, or nothing to draw.
     """
 
     provides = frozenset({"logits", "logits_conditioning", "logits_prior"})
     teacher_forced = True
     window = 64
-    side = 8  # of the small images that it is trained on
-    multiple = side
 
     def __init__(
         self,
@@ -70,6 +69,7 @@ class PixelSR(Conditioned):
         temperatures: Sequence[float] = (1.0,),
         greedy: bool = False,
         alone: bool = False,
+        side: int = 8,
     ) -> None:
         wanted = prior.colors * prior.levels
         super().__init__(conditioning, wanted, f"{prior.colors} colours of {prior.levels} levels")
@@ -82,7 +82,10 @@ class PixelSR(Conditioned):
             raise UserError(
                 "PixelSR has nothing to draw; give at least one of temperatures, or greedy=true."
             )
+        if side < 1:
+            raise UserError(f"PixelSR got side={side}; it must be at least 1.")
         self.prior = prior
+        self.side = self.multiple = side
         self.reach = 0
         self.alone = {"a_greedy": 0.0, "a_sampled": 1.0} if alone else {}
         self.draws = {"greedy": 0.0} if greedy else {}
