@@ -53,17 +53,14 @@ class NearestPatch(EnhancementModel):
         """Learn every frame of the clips by heart.
 
         Raises:
-            UserError: there are none, more than `most`, or some differ in size.
+            UserError: there are none, more than `most`, or degraded frames differ in size.
         """
         keys: list[Tensor] = []
         values: list[Tensor] = []
         count = 0
         for batch in batches:
             small, large = batch["degraded"].flatten(0, 1), batch["clean"].flatten(0, 1)
-            if keys and (small.shape[1:], large.shape[1:]) != (
-                keys[0].shape[1:],
-                values[0].shape[1:],
-            ):
+            if keys and small.shape[1:] != keys[0].shape[1:]:
                 raise UserError(
                     f"NearestPatch compares patches of one size, and {batch['name'][0]} has frames "
                     f"of {_size(small)} where others have {_size(keys[0])}; take a source of "
