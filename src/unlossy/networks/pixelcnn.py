@@ -21,7 +21,7 @@ Van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", NIPS
 enters as numbers, not one-hot.
 
 Weights start with the variance that keeps the signal alive through all layers: that of what an
-output really sees, times a gain of 4 where it sees the image, whose deviation is about 1/4, and of 2
+output really sees, times a gain of 4 where it sees the image, whose deviation is about 1/4, and 2
 before a gate, which halves. V has no residual path; as torch starts a convolution it would fade
 tenfold every two layers. What the layers add to H is divided by the root of their number. The last
 layer starts a tenth as large, so that untrained logits are almost equal. Of 20 layers of 16
