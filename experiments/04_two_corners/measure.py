@@ -1,0 +1,109 @@
+"""Where the four models of experiment 04 put the digit: corners.csv and corners.png.
+
+    python experiments/04_two_corners/measure.py RECURSIVE.ckpt CROSS_ENTROPY.ckpt REGRESSION.ckpt
+
+Every model sees the 500 test digits twice, with two seeds; the recursive one also draws its first
+digit 500 times. NLL is that of the true canvas, teacher-forced, in nats per picture.
+"""
+
+import csv
+import math
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+import unlossy
+from unlossy.data.two_corners import TwoCorners
+from unlossy.degradations.corners import Corners
+from unlossy.metrics.corners import LABELS, corner_shares
+from unlossy.models.model import EnhancementModel
+from unlossy.sample import Sample, pristine
+
+HERE = Path(__file__).parent
+SHOWN = 8  # digits of the figure
+
+
+def batch_of(canvases: Tensor) -> Sample:
+    """Return canvases, uint8 (N, 1, 2s, 2s), and what `degradation=corners` keeps of them."""
+    kept = Corners()(pristine("two_corners", canvases), torch.Generator())
+    times = kept["t_in"][None]
+    return Sample(
+        name=["two_corners"],
+        degraded=kept["frames"][None].float() / 255,
+        t_in=times,
+        t_out=times,
+        clean=canvases[None].float() / 255,
+        side={},
+        target={},
+        bits=torch.zeros(1),
+    )
+
+
+def drawn(model: EnhancementModel, batch: Sample, seeds: int) -> dict[str, Tensor]:
+    """Return by output of the model its canvases (seeds * N, 1, 2s, 2s)."""
+    made = [
+        model.restore_all(batch, generator=torch.Generator().manual_seed(seed))
+        for seed in range(seeds)
+    ]
+    return {key: torch.cat([one[key][0] for one in made]) for key in made[0]}
+
+
+def main(recursive: Path, cross_entropy: Path, regression: Path) -> None:
+    """Measure the three checkpoints and write both files."""
+    source = TwoCorners()
+    canvases = torch.cat([source.read(clip, 0, clip.frames) for clip in source.clips("test")])
+    batch = batch_of(canvases)
+    digits = batch["degraded"][0]
+    one = batch_of(canvases[:1].expand(500, -1, -1, -1))
+    paths = {"recursive": recursive, "cross-entropy": cross_entropy, "L2": regression}
+    models = {name: unlossy.load(path).eval() for name, path in paths.items()}
+    table, pictures = [], {"clean": batch["clean"][0, :SHOWN], "digit": digits[:SHOWN]}
+    for name, model in models.items():
+        nll = {
+            key: float(bits.mean()) * canvases[0].numel() * math.log(2)
+            for key, bits in model.bits(batch).items()
+        }
+        clips = {f"{name} {key}".strip(): made for key, made in drawn(model, batch, 2).items()}
+        if name == "recursive":
+            clips |= {"recursive, one digit": drawn(model, one, 1)["t1"]}
+        for label, made in clips.items():
+            of = one["degraded"][0] if label.endswith("one digit") else digits.repeat(2, 1, 1, 1)
+            found = corner_shares(made, of)
+            row = {"model": label, "canvases": len(made)}
+            row |= {key: f"{found.shares[key].value:.4f}" for key in LABELS}
+            row |= {
+                "top_left_low": f"{found.shares['top_left'].low:.4f}",
+                "top_left_high": f"{found.shares['top_left'].high:.4f}",
+                "correlation": f"{found.correlation:.4f}",
+                "elsewhere": f"{found.elsewhere:.4f}",
+                "nll_nats_per_picture": f"{nll['nll']:.3f}" if "nll" in nll else "",
+            }
+            table.append(row)
+            pictures[label] = made[:SHOWN]
+    with (HERE / "corners.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, table[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+    draw(pictures)
+    for row in table:
+        print(*row.values(), sep=" | ")
+
+
+def draw(pictures: dict[str, Tensor]) -> None:
+    """Write one line of pictures for each name."""
+    figure, axes = plt.subplots(len(pictures), SHOWN, figsize=(SHOWN, 1.15 * len(pictures)))
+    for line, (name, shown) in zip(axes, pictures.items(), strict=True):
+        for place, picture in zip(line, shown, strict=True):
+            place.imshow(picture[0], cmap="gray", vmin=0, vmax=1)
+            place.set_xticks([])
+            place.set_yticks([])
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    figure.tight_layout()
+    figure.savefig(HERE / "corners.png", dpi=80)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
