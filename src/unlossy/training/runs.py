@@ -78,7 +78,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
     data, model, enhancer, card = run.data, run.model, run.enhancer, run.card
     name, loss = card["training"]["model"], card["training"]["loss"]
     if cfg.test:
-        _say_left_out(cfg, run.filters)
+        _say_left_out(cfg, run.filters, run.data.degradation.scale)
     resume = None
     if enhancer is not None:
         resume = checkpoint_to_continue(cfg, config, restorer(data.degradation))
@@ -192,7 +192,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
         raise UserError(f"split={cfg.split} is not scored; use split=test or split=val.")
     data: VideoData = build(cfg.data)
     filters = _baselines(cfg, data)
-    _say_left_out(cfg, filters)
+    _say_left_out(cfg, filters, data.degradation.scale)
     restored_by = restorer(data.degradation)
     trained: dict[str, Contender] = {}
     if "model" in cfg:
@@ -235,8 +235,11 @@ def _baselines(cfg: DictConfig, data: VideoData) -> dict[str, EnhancementModel]:
     return suitable(filters, data.degradation)
 
 
-def _say_left_out(cfg: DictConfig, filters: Mapping[str, EnhancementModel]) -> None:
-    if left_out := [str(key) for key in cfg.get("baselines", {}) if key not in filters]:
+def _say_left_out(cfg: DictConfig, filters: Mapping[str, EnhancementModel], scale: int) -> None:
+    """Name the filters that do not suit the medium; one of another scale nobody expects."""
+    baselines = cfg.get("baselines", {}).items()
+    alike = [str(key) for key, node in baselines if node.get("scale", 1) == scale]
+    if left_out := [key for key in alike if key not in filters]:
         console.print(f"left out, made for another medium: {', '.join(left_out)}")
 
 
