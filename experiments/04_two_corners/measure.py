@@ -56,11 +56,12 @@ def main(recursive: Path, cross_entropy: Path, regression: Path) -> None:
     source = TwoCorners()
     canvases = torch.cat([source.read(clip, 0, clip.frames) for clip in source.clips("test")])
     batch = batch_of(canvases)
-    digits = batch["degraded"][0]
+    side = canvases.shape[-1] // 2
+    digits = batch["degraded"][0, ..., :side, :side]
     one = batch_of(canvases[:1].expand(500, -1, -1, -1))
     paths = {"recursive": recursive, "cross-entropy": cross_entropy, "L2": regression}
     models = {name: unlossy.load(path).eval() for name, path in paths.items()}
-    table, pictures = [], {"clean": batch["clean"][0, :SHOWN], "digit": digits[:SHOWN]}
+    table, pictures = [], {"clean": batch["clean"][0, :SHOWN], "input": batch["degraded"][0, :SHOWN]}
     for name, model in models.items():
         nll = {
             key: float(bits.mean()) * canvases[0].numel() * math.log(2)
@@ -70,8 +71,8 @@ def main(recursive: Path, cross_entropy: Path, regression: Path) -> None:
         if name == "recursive":
             clips |= {"recursive, one digit": drawn(model, one, 1)["t1"]}
         for label, made in clips.items():
-            of = one["degraded"][0] if label.endswith("one digit") else digits.repeat(2, 1, 1, 1)
-            found = corner_shares(made, of)
+            of = digits[:1] if label.endswith("one digit") else digits
+            found = corner_shares(made, of.repeat(len(made) // len(of), 1, 1, 1))
             row = {"model": label, "canvases": len(made)}
             row |= {key: f"{found.shares[key].value:.4f}" for key in LABELS}
             row |= {

@@ -66,7 +66,7 @@ def test_the_clean_clip_stays_and_what_no_longer_holds_goes():
     }
     clip = Degraded(**{**pristine("waves", clean), "side": side, "stream": b"gif"})
     clip["index"] = clean[:, 0]
-    for medium, size in ((Downscale(), (12, 16)), (Corners(), (24, 32))):
+    for medium, size in ((Downscale(), (12, 16)), (Corners(), (48, 64))):
         found = medium(clip, DRAWS)
         assert found["reference"] is clean
         assert found["stream"] is None
@@ -85,14 +85,17 @@ def test_a_small_clip_can_be_coded():
     assert found["stream"]
 
 
-def test_corners_adds_two_quadrants():
+def test_corners_shows_the_sum_of_two_quadrants_in_both():
     frames = torch.randint(256, (2, 1, 6, 10), dtype=torch.uint8)
+    before = frames.clone()
     found = Corners()(pristine("a", frames), DRAWS)["frames"]
+    assert torch.equal(frames, before)
     for t in range(2):
         for y in range(3):
             for x in range(5):
                 total = int(frames[t, 0, y, x]) + int(frames[t, 0, y + 3, x + 5])
-                assert found[t, 0, y, x] == min(total, 255)
+                assert found[t, 0, y, x] == found[t, 0, y + 3, x + 5] == min(total, 255)
+                assert found[t, 0, y, x + 5] == found[t, 0, y + 3, x] == 0
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
     y = [d .]  or  [. .]      one channel, twice the digit's side, `levels` values of grey
         [. .]      [. d]
 
-`degradation=corners` tells the digit and hides the corner, which is a fair coin: the best possible
+`degradation=corners` shows the digit in both and hides which, a fair coin: the best possible
 model needs ln 2 nats for a picture. Dahl et al. ("Pixel Recursive Super Resolution", ICCV 2017)
 tried this with MNIST and do not say how large; the canvas is ours.
 

@@ -1,11 +1,13 @@
 """A medium that forgets in which of two corners a thing was.
 
-    y = [a .]
-        [. b]  ──►  x = a + b
+    y = [a .]  ──►  x = [d .]
+        [. b]           [. d]      d = a + b
 
-Of a digit in one corner of an empty canvas (`source=two_corners`) x is the digit: every pixel is
-known but for one bit, the corner. A network that gives each pixel a distribution of its own cannot
-put it back (Dahl et al., "Pixel Recursive Super Resolution", ICCV 2017).
+Of a digit in one corner of an empty canvas (`source=two_corners`) x shows it in both: every pixel
+is known but for one bit, the corner. A network that gives each pixel a distribution of its own
+cannot choose (Dahl et al., "Pixel Recursive Super Resolution", ICCV 2017, who do not give x). Told
+d alone, at half the size, a convolutional network must first learn to shift every pixel by another
+distance, which took most of its training and is not what the toy is about.
 """
 
 from __future__ import annotations
@@ -22,17 +24,17 @@ from unlossy.sample import Degraded
 
 @dataclass(frozen=True)
 class Corners:
-    """Adds the upper left and the lower right quadrant of every frame; sums above 255 are cut off.
+    """Shows the sum of the upper left and the lower right quadrant in both, and nothing elsewhere.
 
-    Draws nothing; stores no stream, so the bits are the bare frames'.
+    Sums above 255 are cut off. Draws nothing; stores no stream, so the bits are the bare frames'.
     """
 
-    scale: ClassVar[int] = 2
+    scale: ClassVar[int] = 1
     every: ClassVar[int] = 1
     keeps: ClassVar[frozenset[str]] = frozenset()
 
     def __call__(self, clip: Degraded, rng: torch.Generator) -> Degraded:
-        """Return the sums; `reference` stays the clean clip.
+        """Return the canvases of two; `reference` stays the clean clip.
 
         Raises:
             UserError: a side of the frames is odd.
@@ -44,8 +46,8 @@ class Corners:
                 f"{clip['name']} has frames of {width}x{height}, which have no quadrants of half "
                 "that size; take source=two_corners, or clips of even width and height."
             )
-        first, last = (
-            frames[..., : height // 2, : width // 2].short(),
-            frames[..., height // 2 :, width // 2 :].short(),
-        )
-        return with_frames(clip, (first + last).clamp(max=255).to(torch.uint8))
+        first = (..., slice(height // 2), slice(width // 2))
+        last = (..., slice(height // 2, None), slice(width // 2, None))
+        both = torch.zeros_like(frames)
+        both[first] = both[last] = (frames[first].short() + frames[last].short()).clamp(max=255)
+        return with_frames(clip, both)
