@@ -61,7 +61,10 @@ def main(recursive: Path, cross_entropy: Path, regression: Path) -> None:
     one = batch_of(canvases[:1].expand(500, -1, -1, -1))
     paths = {"recursive": recursive, "cross-entropy": cross_entropy, "L2": regression}
     models = {name: unlossy.load(path).eval() for name, path in paths.items()}
-    table, pictures = [], {"clean": batch["clean"][0, :SHOWN], "input": batch["degraded"][0, :SHOWN]}
+    table, pictures = (
+        [],
+        {"clean": batch["clean"][0, :SHOWN], "input": batch["degraded"][0, :SHOWN]},
+    )
     for name, model in models.items():
         nll = {
             key: float(bits.mean()) * canvases[0].numel() * math.log(2)
