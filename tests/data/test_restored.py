@@ -165,8 +165,8 @@ def test_the_checkpoint_is_not_needed_afterwards(drift, recurrent, tmp_path):
 
 
 def test_a_chain_cannot_hide_that_a_stage_restored(recurrent):
-    restored = RestoredClips(Chain([Gif(colors=8)]), recurrent)
+    restored = RestoredClips(Chain({"gif": Gif(colors=8)}), recurrent)
     assert restorer(restored) == checkpoint.fingerprint(recurrent)
-    assert restorer(Chain([Chain([Gif()])])) is None
+    assert restorer(Chain({"inner": Chain({"gif": Gif()})})) is None
     with pytest.raises(UserError, match="put the chain into them"):
-        restorer(Chain([Gif(), Chain([restored])]))
+        restorer(Chain({"gif": Gif(), "inner": Chain({"restored": restored})}))

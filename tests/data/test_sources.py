@@ -214,7 +214,7 @@ def test_a_mixture_hands_on_the_targets_of_its_parts():
     for clip, part in zip(mixed.clips("val"), parts.values(), strict=True):
         found, wanted = mixed.target(clip, 1, 2), part.target(clip, 1, 2)
         assert torch.equal(found["mark"], wanted["mark"])
-    cache = Cache(mixed, Chain([]))
+    cache = Cache(mixed, Chain({}))
     cache.fill(mixed.clips("train"))
     samples = TrainingSamples(cache, mixed.clips("train"), 8, 2, 0)
     batch = collate([samples[k] for k in range(12)])

@@ -105,7 +105,7 @@ def test_discs_move_on_their_own_and_cover_what_is_behind_them():
 
 
 def test_crops_and_every_flip_keep_flow_and_frames_together():
-    data = VideoData(source(patches=0), Chain([]), workers=0)
+    data = VideoData(source(patches=0), Chain({}), workers=0)
     data.prepare_data()
     samples = TrainingSamples(data.cache, data.clips["train"], 32, 2, 0)
     directions = set()
@@ -126,7 +126,7 @@ def test_crops_and_every_flip_keep_flow_and_frames_together():
 
 
 def test_beyond_the_edge_of_a_small_clip_nothing_is_known():
-    data = VideoData(source(base=Waves(20, 40)), Chain([]), workers=0)
+    data = VideoData(source(base=Waves(20, 40)), Chain({}), workers=0)
     data.prepare_data()
     sample = TrainingSamples(data.cache, data.clips["train"], 32, 2, 0)[0]
     rows = sample["target"]["visible"][0, 0, 0].any(1)

@@ -182,11 +182,11 @@ def test_h264_tells_the_mean_of_its_blocks():
 
 
 def test_a_chain_drops_what_no_longer_holds():
-    chain = Chain([Gif(16), HEVC()])
+    chain = Chain({"gif": Gif(16), "hevc": HEVC()})
     result = chain(pristine("clip", SHORT), rng())
     assert set(result["side"]) == chain.keeps == {"qp", "frame_type"}
     assert "index" not in result
-    twice = Chain([H264(), HEVC()])(pristine("clip", SHORT), rng())
+    twice = Chain({"first": H264(), "last": HEVC()})(pristine("clip", SHORT), rng())
     assert twice["side"]["qp"].tolist() == [37.0] * 5
 
 

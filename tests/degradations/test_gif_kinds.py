@@ -5,6 +5,7 @@ import pytest
 import torch
 from gif_decoders import noise, pillow_frames, pyav_frames, waves
 
+from unlossy.data.digest import digest
 from unlossy.degradations.chain import Chain
 from unlossy.degradations.frames import keep_every
 from unlossy.degradations.gif import Gif
@@ -97,7 +98,7 @@ class Halved:
 
 def test_a_chain_is_composition():
     clip = pristine("waves", waves(4, 20, 32))
-    chain = Chain([Halved(), Gif(8, every=2)])
+    chain = Chain({"small": Halved(), "gif": Gif(8, every=2)})
     found = chain(clip, seeded(3))
     by_hand = Gif(8, every=2)(Halved()(clip, seeded(3)), seeded())
     assert found["stream"] == by_hand["stream"]
@@ -105,14 +106,17 @@ def test_a_chain_is_composition():
     assert torch.equal(found["side"]["phase"], by_hand["side"]["phase"])
     assert found["reference"] is clip["reference"]
     assert chain.scale == 2
-    assert Chain([Halved(), Halved()]).scale == 4
+    assert Chain({"once": Halved(), "twice": Halved()}).scale == 4
 
 
 def test_a_chain_is_a_value_and_an_empty_one_keeps_the_clip():
-    assert hash(Chain([Gif(8), Gif(4)])) == hash(Chain((Gif(8), Gif(4))))
+    chain, renamed = (Chain({names[0]: Gif(8), names[1]: Gif(4)}) for names in ("ab", "xa"))
+    assert hash(chain) == hash(renamed)
+    assert digest(chain) == digest(renamed)
+    assert digest(chain) != digest(Chain({"b": Gif(4), "a": Gif(8)}))  # another order
     clip = pristine("waves", waves(2, 4, 4))
-    assert Chain(())(clip, seeded()) is clip
-    assert Chain(()).scale == 1
+    assert Chain({})(clip, seeded()) is clip
+    assert Chain({}).scale == 1
 
 
 def test_dropped_frames_take_their_palettes_along_and_the_stream_goes():

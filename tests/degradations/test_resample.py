@@ -77,7 +77,7 @@ def test_the_clean_clip_stays_and_what_no_longer_holds_goes():
 
 
 def test_a_small_clip_can_be_coded():
-    medium = Chain([Downscale(2), JPEG()])
+    medium = Chain({"small": Downscale(2), "jpeg": JPEG()})
     assert medium.scale == 2
     found = medium(pristine("waves", picture()), DRAWS)
     assert found["frames"].shape == (2, 3, 24, 32)

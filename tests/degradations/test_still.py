@@ -103,7 +103,7 @@ def test_one_frame_of_an_odd_or_tiny_size(codec, size):
 
 
 def test_a_palette_does_not_survive():
-    result = Chain([Gif(16), JPEG()])(pristine("clip", SHORT), rng())
+    result = Chain({"gif": Gif(16), "jpeg": JPEG()})(pristine("clip", SHORT), rng())
     assert set(result["side"]) == {"qp", "frame_type"}
     assert "index" not in result
 

@@ -1,10 +1,10 @@
-"""Media one after the other: a clip is scaled down, then made a GIF; or is a GIF twice."""
+"""Media one after the other: frames are dropped, then the rest is made a GIF; or is a GIF twice."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass, field
 
 import torch
 
@@ -13,34 +13,42 @@ from unlossy.sample import Degradation, Degraded
 
 @dataclass(frozen=True)
 class Chain:
-    """Passes a clip through `parts`, first to last; none at all keeps it as it is.
+    """Passes a clip through its media, first to last; none at all keeps it as it is.
 
-    Each part answers for what it returns: one that changes pixels drops a palette and index that no
-    longer hold. The stream, and so the bits, are those of the last part.
+    Each answers for what it returns: one that changes pixels drops a palette and index that no
+    longer hold. The stream, and so the bits, are those of the last one.
+
+    Args:
+        parts: name -> medium, in order; the names are for overrides, and change no result.
+
+    Attributes:
+        media: those, without their names.
     """
 
-    parts: Sequence[Degradation]
+    parts: InitVar[Mapping[str, Degradation]]
+    # A sequence: of a mapping, the digest that files cache entries would not see the order.
+    media: tuple[Degradation, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "parts", tuple(self.parts))  # hashable, whatever hydra hands over
+    def __post_init__(self, parts: Mapping[str, Degradation]) -> None:
+        object.__setattr__(self, "media", tuple(parts.values()))
 
     @property
     def scale(self) -> int:
         """Clean height / degraded height."""
-        return math.prod(part.scale for part in self.parts)
+        return math.prod(medium.scale for medium in self.media)
 
     @property
     def every(self) -> int:
         """Clean frames per kept frame."""
-        return math.prod(part.every for part in self.parts)
+        return math.prod(medium.every for medium in self.media)
 
     @property
     def keeps(self) -> frozenset[str]:
-        """What the last part writes beside the frames."""
-        return self.parts[-1].keeps if self.parts else frozenset()
+        """What the last medium writes beside the frames."""
+        return self.media[-1].keeps if self.media else frozenset()
 
     def __call__(self, clip: Degraded, rng: torch.Generator) -> Degraded:
-        """Return what the last part keeps of what the others kept."""
-        for part in self.parts:
-            clip = part(clip, rng)
+        """Return what the last medium keeps of what the others kept."""
+        for medium in self.media:
+            clip = medium(clip, rng)
         return clip

@@ -84,7 +84,7 @@ class Gif:
             index = np.stack([palettes.nearest(frame, table) for frame, table in pairs])
         else:
             index = floyd_steinberg(frames, per_frame)
-        return as_gif(kept, index, tables, rows=self.colors, delay=self.every * DELAY)
+        return as_gif(kept, index, tables, rows=self.colors)
 
     def _find(self, pixels: Bytes) -> Bytes:
         exact = palettes.few(pixels, self.colors)
@@ -103,18 +103,15 @@ class Gif:
                 return palettes.octree(sample, self.colors)
 
 
-def as_gif(
-    clip: Degraded, index: Bytes, tables: Sequence[Bytes], *, rows: int, delay: int
-) -> Degraded:
+def as_gif(clip: Degraded, index: Bytes, tables: Sequence[Bytes], *, rows: int) -> Degraded:
     """Return `clip` as the GIF that shows these indices: its frames, side entries and bytes.
 
     Args:
-        clip: gives name, times, other side entries and reference.
+        clip: gives name, times (the file's clock follows them), other side entries and reference.
         index: (S, h, w).
         tables: palettes (P, 3), one per frame, or a single one for the clip. Entries that no pixel
             uses are dropped.
         rows: P of `side["palette"]`, padded with zeros.
-        delay: of each frame, in 1/100 s.
     """
     if len(tables) == 1:
         index, table = _used(index, tables[0])
@@ -133,10 +130,15 @@ def as_gif(
         frames=torch.from_numpy(shown).permute(0, 3, 1, 2).contiguous(),
         t_in=clip["t_in"],
         side={**clip["side"], "palette": padded, "palette_size": sizes},
-        stream=write_gif(index, tables, repeat(delay)),
+        stream=write_gif(index, tables, repeat(_delay(clip["t_in"]))),
         reference=clip["reference"],
         index=torch.from_numpy(index),
     )
+
+
+def _delay(times: torch.Tensor) -> int:
+    """Return how long each frame stays, in 1/100 s; media keep frames at even distances."""
+    return DELAY * (round(float(times[1] - times[0])) if len(times) > 1 else 1)
 
 
 def _used(index: Bytes, table: Bytes) -> tuple[Bytes, Bytes]:

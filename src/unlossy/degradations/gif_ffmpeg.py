@@ -18,7 +18,7 @@ import torch
 from unlossy import video
 from unlossy.degradations import palettes
 from unlossy.degradations.frames import keep_every
-from unlossy.degradations.gif import DELAY, Scope, as_gif
+from unlossy.degradations.gif import Scope, as_gif
 from unlossy.degradations.limits import check_choice, check_colors, check_every
 from unlossy.sample import Degraded
 
@@ -64,7 +64,7 @@ class GifFFmpeg:
         per_frame = tables * len(frames) if self.scope == "global" else tables
         pairs = zip(frames, per_frame, strict=True)
         index = np.stack([palettes.nearest(frame, table) for frame, table in pairs])
-        return as_gif(kept, index, tables, rows=self.colors, delay=self.every * DELAY)
+        return as_gif(kept, index, tables, rows=self.colors)
 
     def graph(self) -> str:
         """Return the filter graph, in FFmpeg's syntax."""

@@ -56,7 +56,7 @@ def restorer(degradation: Degradation) -> str | None:
     """
     if isinstance(degradation, RestoredClips):
         return degradation.sha256
-    if isinstance(degradation, Chain) and any(restorer(part) for part in degradation.parts):
+    if isinstance(degradation, Chain) and any(restorer(medium) for medium in degradation.media):
         raise UserError(
             "A chain of degradations holds clips that a stage has restored; put the chain into "
             "them instead, as data=restored does with any degradation."
