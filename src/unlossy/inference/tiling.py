@@ -73,6 +73,7 @@ def tiled(
         list(tiles(length, isqrt(pixels), model.reach, model.multiple, model.scale))
         for length in (height, width)
     )
+    batch = model.surveyed(batch)
     whole: dict[str, Tensor] = {}
     for row in rows:
         for column in columns:

@@ -80,6 +80,10 @@ class EnhancementModel(nn.Module):
         estimate: Tensor = self(padded)["estimate"]
         return estimate[..., : height * self.scale, : width * self.scale].clamp(0.0, 1.0)
 
+    def surveyed(self, batch: Sample) -> Sample:
+        """Add to `side` what only whole frames tell, before they may be cut into tiles."""
+        return batch
+
     def restore_all(
         self, batch: Sample, *, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
