@@ -19,6 +19,7 @@ from torch import Tensor
 
 from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.ccdnet import CCDNet
+from unlossy.models.film import FILM
 from unlossy.networks.patchgan import PatchGAN
 
 MEAN, CLOSE, SHARE = 1e-5, 1e-4, 0.999
@@ -60,11 +61,29 @@ def basicvsr(file: Tensors) -> Pairs:
     return pairs
 
 
+def film(file: Tensors) -> Pairs:
+    """`weights/*` in TensorFlow's layout, `pyramid_levels`, `frame0`, `frame1`, what came out."""
+    weights = within(file, "weights/")
+    network = FILM.from_official(weights, int(file["pyramid_levels"])).eval().network
+    seen = network.see(file["frame0"]), network.see(file["frame1"])
+    forward, backward = network.flows(*seen)
+    found = network.between(*seen, forward, backward)
+    ours = {
+        "image": found.image,
+        "x0_warped": found.warped_first,
+        "x1_warped": found.warped_last,
+        "forward_flow": forward[0],
+        "backward_flow": backward[0],
+    }
+    return {name: (value, file[name]) for name, value in ours.items()}
+
+
 # The keys that only files of this kind have -> how to run it.
 KINDS: tuple[tuple[frozenset[str], Callable[[Tensors], Pairs]], ...] = (
     (frozenset({"base.inconv.0.weight", "gif", "init"}), ccdnet),
     (frozenset({"net.0.weight", "input", "logits"}), patchgan),
     (frozenset({"net.fusion.weight", "frames", "upsampled_x4"}), basicvsr),
+    (frozenset({"pyramid_levels", "frame0", "frame1", "image"}), film),
 )
 
 
