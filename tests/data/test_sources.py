@@ -16,7 +16,7 @@ from unlossy.data.mixture import Mixed
 from unlossy.data.photos import Photos, _spread
 from unlossy.data.samples import TrainingSamples, collate
 from unlossy.data.shots import Shots, find_shots
-from unlossy.data.source import Source
+from unlossy.data.source import EVERYWHERE, Source
 from unlossy.degradations.chain import Chain
 from unlossy.errors import UserError
 from unlossy.sample import Clip
@@ -203,9 +203,9 @@ class Marked(Source):
     def read(self, clip, start, count):
         return torch.zeros(count, 3, 8, 12, dtype=torch.uint8)
 
-    def target(self, clip, start, count):
+    def target(self, clip, start, count, area=EVERYWHERE):
         marks = torch.arange(4.0)[start : start + count].view(-1, 1, 1, 1) + len(clip.name)
-        return {self.key: marks.expand(-1, 1, 8, 12)} if self.key else {}
+        return {self.key: marks.expand(-1, 1, 8, 12)[:, :, *area]} if self.key else {}
 
 
 def test_a_mixture_hands_on_the_targets_of_its_parts():

@@ -9,7 +9,7 @@ from typing import get_args
 
 from torch import Tensor
 
-from unlossy.data.source import Source
+from unlossy.data.source import EVERYWHERE, Area, Source
 from unlossy.errors import UserError
 from unlossy.sample import Clip, Split
 
@@ -55,9 +55,11 @@ class Mixed(Source):
         """Return what the part that offers the clip does."""
         return self.parts[self._part_of[clip]].flips(clip)
 
-    def target(self, clip: Clip, start: int, count: int) -> dict[str, Tensor]:
+    def target(
+        self, clip: Clip, start: int, count: int, area: Area = EVERYWHERE
+    ) -> dict[str, Tensor]:
         """Return what the part that offers the clip does."""
-        return self.parts[self._part_of[clip]].target(clip, start, count)
+        return self.parts[self._part_of[clip]].target(clip, start, count, area)
 
     def version(self, clip: Clip) -> str:
         """Return the part's digest: mixing changes no frame."""

@@ -19,10 +19,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from unlossy.data.cache import Cache, Kept
+from unlossy.data.source import EVERYWHERE, Area
 from unlossy.errors import UserError
 from unlossy.sample import Clip, Sample
-
-_EVERYWHERE = slice(None)
 
 
 class TrainingSamples(Dataset[Sample]):
@@ -67,11 +66,10 @@ class TrainingSamples(Dataset[Sample]):
         scale = self.cache.degradation.scale
         sample["clean"] = self._finish(sample["clean"], scale, flipped)
         first, count = int(sample["t_out"][0, 0]), sample["t_out"].shape[1]
-        rows, columns = (_enlarged(side, scale) for side in area)
-        for key, value in self.cache.source.target(clip, first, count).items():
-            cut = value[..., rows, columns][None]
-            turned = _mirrored(cut, flipped) if key == "flow" else cut
-            sample["target"][key] = self._finish(turned, scale, flipped, beyond="constant")
+        target = self.cache.source.target(clip, first, count, _enlarged(area, scale))
+        for key, value in target.items():
+            turned = _mirrored(value, flipped) if key.startswith("flow") else value
+            sample["target"][key] = self._finish(turned[None], scale, flipped, beyond="constant")
         return sample
 
     def _finish(
@@ -102,7 +100,7 @@ class WholeClips(Dataset[Sample]):
     def __getitem__(self, position: int) -> Sample:
         clip = self.clips[position]
         kept = self.cache.load(clip)
-        return _sample(self.cache, clip, kept, _EVERYWHERE, (_EVERYWHERE, _EVERYWHERE))
+        return _sample(self.cache, clip, kept, slice(None), EVERYWHERE)
 
 
 class Steps(Sampler[list[int]]):
@@ -155,9 +153,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def _sample(
-    cache: Cache, clip: Clip, kept: Kept, which: slice, area: tuple[slice, slice]
-) -> Sample:
+def _sample(cache: Cache, clip: Clip, kept: Kept, which: slice, area: Area) -> Sample:
     """Return frames `which` within `area` (rows, columns, degraded pixels) as a batch of one.
 
     Wanted are all clean frames from the first degraded frame's time to the last one's. Targets are
@@ -169,7 +165,7 @@ def _sample(
         clean = cache.source.read(clip, first, last - first + 1)
     else:
         clean = kept.reference[first : last + 1]
-    rows, columns = (_enlarged(side, cache.degradation.scale) for side in area)
+    rows, columns = _enlarged(area, cache.degradation.scale)
     return Sample(
         name=[clip.name],
         degraded=kept.frames(which, *area)[None],
@@ -182,9 +178,13 @@ def _sample(
     )
 
 
-def _enlarged(side: slice, scale: int) -> slice:
-    """Return the clean pixels of a range of degraded ones."""
-    return side if side == _EVERYWHERE else slice(side.start * scale, side.stop * scale)
+def _enlarged(area: Area, scale: int) -> Area:
+    """Return the clean pixels of an area of degraded ones."""
+    rows, columns = (
+        side if side == slice(None) else slice(side.start * scale, side.stop * scale)
+        for side in area
+    )
+    return rows, columns
 
 
 class TrainingLoader(DataLoader[Sample]):

@@ -17,6 +17,9 @@ from torch import Tensor
 from unlossy.data.digest import digest
 from unlossy.sample import Clip, Split
 
+Area = tuple[slice, slice]  # rows and columns of a frame, in its pixels
+EVERYWHERE: Area = (slice(None), slice(None))
+
 
 class Source(Protocol):
     """Where clean clips come from. Subclass it for the methods that have a default."""
@@ -37,11 +40,14 @@ class Source(Protocol):
         """Return the axes that training may flip `clip` along: -1 mirrors, -2 turns upside down."""
         return (-1, -2)
 
-    def target(self, clip: Clip, start: int, count: int) -> dict[str, Tensor]:
-        """Return what training may see of frames beside themselves, each tensor (N, C, H, W).
+    def target(
+        self, clip: Clip, start: int, count: int, area: Area = EVERYWHERE
+    ) -> dict[str, Tensor]:
+        """Return what training may see of frames beside themselves, each tensor (N, C, h, w).
 
-        It is cropped and flipped with the frames; a `flow` in pixels (channel 0 to the right, 1
-        down) also changes its sign. Where a small clip is continued by its edge it is zero.
+        Only `area` is wanted of it, so a sample costs what its crop does. It is flipped with the
+        frames; a flow in pixels (channel 0 to the right, 1 down), whose name begins with `flow`,
+        also changes its sign. Where a small clip is continued by its edge it is zero.
         """
         return {}
 

@@ -2,12 +2,19 @@
 
     x_k(t) = c + z^t R(a t) (p - c) + v t        where layer k of frame t looks up its picture
     frame_t(p) = picture_k(x_k(t))               k: the topmost layer at p
-    flow_t(p) = x_k(t+1)^-1 (x_k(t)(p)) - p      frame_{t+1}(p + flow_t(p)) = frame_t(p)
+    flow_t^s(p) = x_k(s)^-1 (x_k(t)(p)) - p      frame_s(p + flow_t^s(p)) = frame_t(p)
 
 Each clip takes one frame of another source as its picture. The background shows it shifted, turned
 and zoomed at a steady pace; a few discs of the mirrored picture move over it on their own, so that
-there are motion boundaries and pixels that get covered (`visible` is False there). Beyond its edges
-a picture goes on as its reflection, which makes the flow right up to the border.
+there are motion boundaries and pixels that are covered in another frame. Beyond its edges a picture
+goes on as its reflection, which makes the flow right up to the border.
+
+Of a window of frames a..b the target holds, float32 (N, 2, H, W) in pixels and bool (N, 1, H, W):
+
+    flow                           visible                        from t to t + 1, for t = a..b-1
+    flow_to_first, flow_to_last    seen_in_first, seen_in_last    from t to a and to b, for t = a..b
+
+The second of each is False where the pixel is covered in the frame that the flow leads to.
 """
 
 from __future__ import annotations
@@ -26,7 +33,7 @@ from torch.nn import functional
 
 from unlossy.data.digest import code, digest
 from unlossy.data.frame_store import mapped, stored
-from unlossy.data.source import Source
+from unlossy.data.source import EVERYWHERE, Area, Source
 from unlossy.errors import UserError
 from unlossy.sample import Clip, Split
 
@@ -35,15 +42,15 @@ from unlossy.sample import Clip, Split
 class SyntheticMotion(Source):
     """Moves single frames of another source; a clip is a pure function of its name and these.
 
-    `target` holds `flow`, float32 (T - 1, 2, H, W) in pixels, which samples frame t + 1 onto the
-    grid of frame t, and `visible`, bool (T - 1, 1, H, W): False where that pixel is covered next.
-
     Args:
         base: where the pictures come from, all of one size.
         variants: split -> clips made of each clip of `base`, from frames evenly spread over it.
         frames: length of a clip, >= 2.
         speed: pixels per frame that no point moves much faster than; > 0.
         patches: discs that move on their own, >= 0.
+        turn: the share of `speed` that a layer may reach by turning, where it is farthest from its
+            centre; >= 0.
+        zoom: the same by growing or shrinking. Shifting has the rest: a pan has 0 and 0.
 
     Raises:
         UserError: one of these numbers is out of range; or, of `clips`, sizes differ.
@@ -54,6 +61,8 @@ class SyntheticMotion(Source):
     frames: int = 3
     speed: float = 8.0
     patches: int = 2
+    turn: float = 0.25
+    zoom: float = 0.25
 
     def __post_init__(self) -> None:
         enough = min(self.variants.get(split, 0) for split in get_args(Split)) >= 1
@@ -62,6 +71,11 @@ class SyntheticMotion(Source):
                 f"Synthetic motion got frames={self.frames}, speed={self.speed}, "
                 f"patches={self.patches} and variants={dict(self.variants)}; use 2 frames or more, "
                 "a speed above 0, no negative patches, and 1 variant or more for each split."
+            )
+        if not (self.turn >= 0 and self.zoom >= 0 and self.turn + self.zoom <= 1):
+            raise UserError(
+                f"Synthetic motion got turn={self.turn} and zoom={self.zoom}, shares of its speed; "
+                "use numbers from 0 on that sum to 1 or less."
             )
 
     def clips(self, split: Split) -> Sequence[Clip]:
@@ -76,26 +90,30 @@ class SyntheticMotion(Source):
     def version(self, clip: Clip) -> str:
         """Return the digest of the picture, the motion, and the code that moves it."""
         base, frame, _ = self._pictures[clip]
-        numbers = (self.frames, self.speed, self.patches)
+        numbers = (self.frames, self.speed, self.patches, self.turn, self.zoom)
         return digest(clip.name, self.base.version(base), frame, numbers, self._code)
 
-    def target(self, clip: Clip, start: int, count: int) -> dict[str, Tensor]:
-        """Return `flow` and `visible` of the `count` - 1 pairs of frames from `start` on."""
-        layers, points = self._layers(clip), _grid(clip.height, clip.width)
-        flows, visible = [], []
-        for t in range(start, start + count - 1):
-            owner = _topmost(layers, t, points)
-            steps = [torch.linalg.inv(own.poses[t + 1]) @ own.poses[t] for own in layers]
-            there = _moved(steps[0], points)  # (H, W, 2)
-            for k, step in enumerate(steps[1:], 1):
-                there[owner == k] = _moved(step, points[owner == k])
-            flows.append((there - points).permute(2, 0, 1))
-            visible.append((_topmost(layers, t + 1, there) == owner)[None])
-        size = (clip.height, clip.width)
-        return {
-            "flow": torch.stack(flows) if flows else torch.zeros(0, 2, *size),
-            "visible": torch.stack(visible) if visible else torch.zeros(0, 1, *size).bool(),
-        }
+    def target(
+        self, clip: Clip, start: int, count: int, area: Area = EVERYWHERE
+    ) -> dict[str, Tensor]:
+        """Return the flows of the module's docstring for `count` frames from `start` on."""
+        layers, points = self._layers(clip), _grid(clip.height, clip.width)[:, *area]
+        times = range(start, start + count)
+        owners = {t: _topmost(layers, t, points) for t in times}
+        found: dict[str, Tensor] = {}
+        for flow, seen, pairs in (
+            ("flow", "visible", [(t, t + 1) for t in times[:-1]]),
+            ("flow_to_first", "seen_in_first", [(t, times[0]) for t in times]),
+            ("flow_to_last", "seen_in_last", [(t, times[-1]) for t in times]),
+        ):
+            found[flow] = points.new_zeros(len(pairs), *points.shape)
+            found[seen] = torch.ones(len(pairs), 1, *points.shape[1:], dtype=torch.bool)
+            for n, (t, s) in enumerate(pairs):
+                if t != s:
+                    there = _followed(layers, t, s, points, owners[t])
+                    found[flow][n] = there - points
+                    found[seen][n, 0] = _topmost(layers, s, there) == owners[t]
+        return found
 
     @cached_property
     def _pictures(self) -> dict[Clip, tuple[Clip, int, Split]]:
@@ -152,16 +170,13 @@ class SyntheticMotion(Source):
     def _layer(
         self, clip: Clip, draws: torch.Generator, center: tuple[float, float], radius: float
     ) -> _Layer:
-        """Draw a motion: half of `speed` by shifting, a quarter by turning, a quarter by zooming.
-
-        The last two reach their share where the layer is farthest from its centre.
-        """
+        """Draw a steady motion: a shift, a turn and a growth that sum to `speed` or less."""
         along, shift, turn, zoom = torch.rand(4, generator=draws, dtype=torch.float64).tolist()
         reach = min(radius, math.hypot(clip.width, clip.height) / 2)
-        angle = (2 * turn - 1) * self.speed / 4 / reach
-        growth = (2 * zoom - 1) * self.speed / 4 / reach
+        angle = (2 * turn - 1) * self.turn * self.speed / reach
+        growth = (2 * zoom - 1) * self.zoom * self.speed / reach
         x, y = center[0] * clip.width, center[1] * clip.height
-        pixels = shift * self.speed / 2
+        pixels = shift * (1 - self.turn - self.zoom) * self.speed
         step = (pixels * math.cos(2 * math.pi * along), pixels * math.sin(2 * math.pi * along))
         poses = torch.eye(3, dtype=torch.float64).repeat(self.frames, 1, 1)
         for t in range(self.frames):
@@ -180,25 +195,37 @@ class _Layer(NamedTuple):
 
 
 def _grid(height: int, width: int) -> Tensor:
-    """Return the pixels' (x, y), float32 (H, W, 2)."""
+    """Return the pixels' (x, y), float32 (2, H, W)."""
     y, x = torch.arange(float(height)), torch.arange(float(width))
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"))
 
 
 def _moved(pose: Tensor, points: Tensor) -> Tensor:
-    """Apply a pose, composed in float64, to points (..., 2)."""
-    x, y = points.unbind(-1)
+    """Apply a pose, composed in float64, to points (2, ...)."""
+    x, y = points
     (a, b, c), (d, e, f) = pose[:2].tolist()
-    return torch.stack([a * x + b * y + c, d * x + e * y + f], dim=-1)
+    return torch.stack([a * x + b * y + c, d * x + e * y + f])
 
 
 def _topmost(layers: Sequence[_Layer], t: int, points: Tensor) -> Tensor:
-    """Return the index (H, W) of the layer that is seen at each point of frame t."""
-    owner = torch.zeros(points.shape[:-1], dtype=torch.uint8)
+    """Return the index (...) of the layer that is seen at each point (2, ...) of frame t."""
+    owner = torch.zeros(points.shape[1:], dtype=torch.uint8)
     for k, layer in enumerate(layers[1:], 1):
-        away = _moved(layer.poses[t], points) - layer.center
-        owner[away.square().sum(-1) < layer.radius**2] = k
+        x, y = _moved(layer.poses[t], points)
+        away = (x - layer.center[0]).square() + (y - layer.center[1]).square()
+        owner.masked_fill_(away < layer.radius**2, k)
     return owner
+
+
+def _followed(layers: Sequence[_Layer], t: int, s: int, points: Tensor, owner: Tensor) -> Tensor:
+    """Return where in frame s lies what is seen at each point of frame t; both (2, ...)."""
+    steps = [torch.linalg.inv(layer.poses[s]) @ layer.poses[t] for layer in layers]
+    there = _moved(steps[0], points)
+    for k, step in enumerate(steps[1:], 1):
+        own = owner == k
+        if own.any():  # most crops lack most of the discs
+            there[:, own] = _moved(step, points[:, own])
+    return there
 
 
 def _shown(picture: Tensor, layers: Sequence[_Layer], t: int) -> Tensor:
@@ -210,7 +237,7 @@ def _shown(picture: Tensor, layers: Sequence[_Layer], t: int) -> Tensor:
     last = torch.tensor([max(width - 1, 1), max(height - 1, 1)])
     for k, layer in enumerate(layers):
         texture = picture if k == 0 else picture.flip(-1)
-        places = _moved(layer.poses[t], points[owner == k])  # (n, 2)
+        places = _moved(layer.poses[t], points[:, owner == k]).T  # (n, 2)
         frame[:, owner == k] = functional.grid_sample(
             texture[None],
             (2 * places / last - 1)[None, None],
