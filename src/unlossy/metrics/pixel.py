@@ -57,14 +57,23 @@ def eight_bits(frames: Tensor, key: str) -> Tensor:
     return frames.mul(255).round().to(torch.uint8)
 
 
-def psnr(frames: Tensor, clean: Tensor) -> list[float]:
-    """Return the PSNR in dB of each of the uint8 (T, 3, H, W) frames, at most `CAP`."""
-    values = []
+def mean_squares(frames: Tensor, clean: Tensor) -> list[float]:
+    """Return the mean squared difference, in levels of 255, of each of the uint8 frames."""
+    means = []
     for frame, wanted in zip(frames, clean, strict=True):
         squares = (frame.short() - wanted.short()).int().square()
-        mean = int(squares.sum()) / squares.numel()
-        values.append(CAP if mean == 0 else min(CAP, 10 * math.log10(255**2 / mean)))
-    return values
+        means.append(int(squares.sum()) / squares.numel())
+    return means
+
+
+def decibels(mean_square: float) -> float:
+    """Return the PSNR in dB, at most `CAP`, of a mean squared difference in levels of 255."""
+    return CAP if mean_square == 0 else min(CAP, 10 * math.log10(255**2 / mean_square))
+
+
+def psnr(frames: Tensor, clean: Tensor) -> list[float]:
+    """Return the PSNR in dB of each of the uint8 (T, 3, H, W) frames, at most `CAP`."""
+    return [decibels(mean) for mean in mean_squares(frames, clean)]
 
 
 def ssim(frames: Tensor, clean: Tensor, window: Window) -> list[float]:

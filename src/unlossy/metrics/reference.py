@@ -9,8 +9,10 @@ depends on the windows. Blocks are made when first asked for and held up to `HEL
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -49,19 +51,23 @@ class Reference:
         clean: (T, 3, H, W), uint8, or float in [0, 1], which is rounded to 8 bits.
         degraded: what the medium kept of these frames. Frames that equal the clean ones are exact;
             None or frames of another size say that none is.
+        kept: which of the clean frames those are, increasing; None for all of them. The others were
+            dropped, and are exact in no case.
         lpips: None makes no features.
         flicker: None makes no motion.
         pictures: whether restored frames are compared with smaller degraded ones.
         device: where everything is computed and held.
 
     Raises:
-        ValueError: `clean` is no clip, or a float leaves [0, 1].
+        ValueError: `clean` is no clip, a float leaves [0, 1], or there is not a degraded frame for
+            each that is kept.
     """
 
     def __init__(
         self,
         clean: Tensor,
         degraded: Tensor | None,
+        kept: Sequence[int] | None,
         lpips: LPIPS | None,
         flicker: Flicker | None,
         pictures: bool,
@@ -70,10 +76,16 @@ class Reference:
         if clean.ndim != 4:
             raise ValueError(f"clean frames are {tuple(clean.shape)}; wanted: (T, 3, H, W).")
         self.clean = pixel.eight_bits(clean, "clean")
+        self.kept = list(range(len(clean)) if kept is None else kept)
         self.exact = [False] * len(clean)
-        if degraded is not None and degraded.shape == clean.shape:
-            kept = pixel.eight_bits(degraded, "degraded").to(clean.device)
-            self.exact = [torch.equal(a, b) for a, b in zip(kept, self.clean, strict=True)]
+        if degraded is not None and len(degraded) != len(self.kept):
+            raise ValueError(
+                f"degraded holds {len(degraded)} frames where {len(self.kept)} of {len(clean)} are "
+                "said to be kept; wanted: as many."
+            )
+        if degraded is not None and degraded.shape[1:] == clean.shape[1:]:
+            for t, frame in zip(self.kept, pixel.eight_bits(degraded, "degraded"), strict=True):
+                self.exact[t] = torch.equal(frame.to(clean.device), self.clean[t])
         self.pictures = pictures
         self._kept = None
         if pictures and degraded is not None and _smaller(degraded, clean):
@@ -85,6 +97,13 @@ class Reference:
         self._held: dict[int, Block] = {}
         self._size = 0
         self._latest: tuple[int, Block] | None = None
+
+    @property
+    def gaps(self) -> list[tuple[int, int]]:
+        """First and last frame of each run from a kept frame to the next; none if all are kept."""
+        if len(self.kept) == len(self.clean):
+            return []
+        return list(pairwise(self.kept))
 
     def block(self, k: int) -> Block:
         """Return block `k`."""

@@ -5,7 +5,11 @@
 
 A frame that the medium kept exactly (a flat title card in a GIF) has an infinite PSNR before anyone
 restored it. Such frames are counted in `exact` and left out of every mean but `psnr_all`; a clip of
-such frames only has NaN in those columns, an empty cell in `rows.csv`.
+such frames only has NaN in those columns, an empty cell in `rows.csv`. So where a medium drops
+frames, the means are over the frames that nobody has seen, unless it changed the others as well.
+
+`psnr_clip` is what interpolation has been measured by (GIF2Video, Table 2): one mean squared error
+over all frames from a kept one to the next, both included, in dB; then the mean over those runs.
 
     scores = VideoScores(lpips)
     truth = scores.reference(clean, degraded)     # the clean side, for all models
@@ -24,7 +28,7 @@ Distances between sets of frames (`fid.py`) need all clips of a model: `scores.s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 
 import torch
@@ -44,6 +48,7 @@ DIRECTION = {
     **{"flicker_flat": -1, "flicker_textured": -1, "psnr_std": -1},
     **{"nll": -1, "nll_conditioning": -1, "nll_prior": -1},
     **{"consistency": -1, "msssim_scaled": 1, "msssim2": 1, "diversity": 0},
+    **{"psnr_clip": 1},
 }
 
 
@@ -90,7 +95,11 @@ class VideoScores:
         return VideoScores(self.lpips, self.distances)
 
     def reference(
-        self, clean: Tensor, degraded: Tensor | None = None, device: torch.device | str = "cpu"
+        self,
+        clean: Tensor,
+        degraded: Tensor | None = None,
+        device: torch.device | str = "cpu",
+        kept: Sequence[int] | None = None,
     ) -> Reference:
         """Return the clean side of one clip, to be computed on `device`; see `Reference`.
 
@@ -98,7 +107,7 @@ class VideoScores:
             UserError: the frames are not RGB, and not PSNR and SSIM alone are wanted.
         """
         parts = (self.lpips, self.flicker, self.pictures)
-        truth = Reference(clean, degraded, *parts, torch.device(device))
+        truth = Reference(clean, degraded, kept, *parts, torch.device(device))
         if clean.shape[1] != 3 and (self.lpips or self.flicker or self.distances):
             raise UserError(
                 f"LPIPS, flicker and distances between sets read RGB, and these frames have "
@@ -120,7 +129,7 @@ class ClipScores:
 
     def __init__(self, truth: Reference) -> None:
         self._truth = truth
-        self._psnr: list[float] = []
+        self._mean_squares: list[float] = []
         self._values: dict[str, list[float]] = {
             name: [] for name in ("ssim", "ssim_uniform7", "lpips_alex", *stills.COLUMNS)
         }
@@ -140,7 +149,7 @@ class ClipScores:
                 [0, 1].
         """
         clean = self._truth.clean
-        done = len(self._psnr) + len(self._waiting)
+        done = len(self._mean_squares) + len(self._waiting)
         if restored.shape[1:] != clean.shape[1:] or done + len(restored) > len(clean):
             raise ValueError(
                 f"restored {tuple(restored.shape)} after {done} frames does not fit into the clean "
@@ -148,15 +157,16 @@ class ClipScores:
             )
         restored = pixel.eight_bits(restored.to(self._truth.device), "restored")
         self._waiting = torch.cat([self._waiting, restored])
-        while len(self._waiting) >= BLOCK or 0 < len(self._waiting) == len(clean) - len(self._psnr):
+        complete = done + len(restored) == len(clean)
+        while len(self._waiting) >= (1 if complete else BLOCK):
             self._score(self._waiting[:BLOCK])
             self._waiting = self._waiting[BLOCK:]
 
     @torch.inference_mode()
     def _score(self, frames: Tensor) -> None:
-        truth, start = self._truth, len(self._psnr)
+        truth, start = self._truth, len(self._mean_squares)
         block = truth.block(start // BLOCK)
-        self._psnr += pixel.psnr(frames, block.clean)
+        self._mean_squares += pixel.mean_squares(frames, block.clean)
         scored = [t for t in range(len(frames)) if not truth.exact[start + t]]
         for name, window in (("ssim", pixel.GAUSSIAN), ("ssim_uniform7", pixel.UNIFORM)):
             self._values[name] += pixel.ssim(frames[scored], block.clean[scored], window)
@@ -184,12 +194,19 @@ class ClipScores:
         Raises:
             ValueError: frames are missing.
         """
-        exact = self._truth.exact
-        if len(self._psnr) < len(exact):
-            done = len(self._psnr) + len(self._waiting)
+        exact, squares = self._truth.exact, self._mean_squares
+        if len(squares) < len(exact):
+            done = len(squares) + len(self._waiting)
             raise ValueError(f"{done} of {len(exact)} frames were added; add the others first.")
-        psnr = [value for value, skip in zip(self._psnr, exact, strict=True) if not skip]
-        values = {"psnr": psnr, "psnr_all": self._psnr, **self._values}
+        every_psnr = [pixel.decibels(mean) for mean in squares]
+        psnr = [value for value, skip in zip(every_psnr, exact, strict=True) if not skip]
+        runs = [fmean(squares[first : last + 1]) for first, last in self._truth.gaps]
+        values = {
+            "psnr": psnr,
+            "psnr_all": every_psnr,
+            "psnr_clip": [pixel.decibels(mean) for mean in runs],
+            **self._values,
+        }
         means = {name: fmean(found) if found else math.nan for name, found in values.items()}
         return {
             **{"frames": len(exact), "exact": sum(exact)},

@@ -1,6 +1,7 @@
 """What a user has for nothing: the input itself and the classical filters, rows of every table.
 
-    Identity        the degraded clip as it is, its pixels repeated where the clean one is larger
+    Identity        the degraded clip as it is: pixels repeated where the clean one is larger, the
+                    nearest frame held where it has more
     Bicubic         enlarged as every program enlarges
     Gaussian        every pixel averaged with its neighbours
     Undither        the same, the less the better the palette could have shown the average
@@ -53,18 +54,26 @@ class Enlarged(EnhancementModel):
 class Identity(Enlarged):
     """The input untouched: the model `input` of every table.
 
+    At a time between two frames it shows the nearer one, half-way the first.
+
     Args:
         scale: each pixel is repeated this often along both axes.
     """
 
+    interpolates = True
+    context = 1
     reach = 0
 
     def __init__(self, scale: int = 1) -> None:
         super().__init__(scale)
 
     def forward(self, batch: Sample) -> Restored:
-        """Return the degraded frames, (B, S, 3, h * scale, w * scale)."""
+        """Return the degraded frames, (B, T, 3, h * scale, w * scale)."""
         frames = batch["degraded"]
+        if not torch.equal(batch["t_in"], batch["t_out"]):
+            apart = (batch["t_out"][:, :, None] - batch["t_in"][:, None]).abs()  # (B, T, S)
+            nearest = apart.argmin(2)  # of equally near ones the first
+            frames = torch.stack([f[n] for f, n in zip(frames, nearest, strict=True)])
         if self.scale > 1:
             frames = frames.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
         return Restored(estimate=frames, extras={})

@@ -28,18 +28,30 @@ PROTOCOL = (
     "RGB rounded to 8 bits, no border crop; mean over frames, then unweighted mean over clips. "
     "PSNR capped at 100 dB, SSIM with an 11x11 Gaussian of sigma 1.5, LPIPS v0.1 (AlexNet)."
 )
-READING = "gain: dB over the input; below: share of clips that came out worse than they went in."
+READING = (
+    "gain: dB over the input; below: share of clips that came out worse than they went in. Where "
+    "frames were dropped, PSNR all counts every frame, PSNR clip one error from kept to kept frame."
+)
 PER_CLIP_LINES = 40  # a longer list of clips is for rows.csv
 
 
 @dataclass(frozen=True)
 class Column:
-    """A number of a line. `better` is +1 where higher is better, -1 where lower is, else 0."""
+    """A number of a line.
+
+    Args:
+        key: its name there.
+        title: at the head of the table.
+        form: of its digits.
+        better: +1 where higher is better, -1 where lower is, else 0.
+        beside: shown only where this other number is known.
+    """
 
     key: str
     title: str
     form: str
     better: Literal[-1, 0, 1]
+    beside: str = ""
 
 
 COLUMNS = (
@@ -47,6 +59,8 @@ COLUMNS = (
     Column("gain", "gain", "+.2f", 1),
     Column("psnr_median", "median", ".2f", 1),
     Column("psnr_min", "minimum", ".2f", 1),
+    Column("psnr_all", "PSNR all", ".2f", 1, beside="psnr_clip"),
+    Column("psnr_clip", "PSNR clip", ".2f", 1),
     Column("ssim", "SSIM", ".4f", 1),
     Column("lpips_alex", "LPIPS", ".4f", -1),
     Column("share_below_input", "below", ".0%", -1),
@@ -87,7 +101,7 @@ PICTURES_READING = (
 )
 EXTRA = ((FLICKER, FLICKER_READING), (PICTURES, PICTURES_READING))
 MEANS = (
-    *("psnr", "psnr_all", "gain", "ssim", "ssim_uniform7", "lpips_alex"),
+    *("psnr", "psnr_all", "psnr_clip", "gain", "ssim", "ssim_uniform7", "lpips_alex"),
     *("bits", "bpp", "seconds_per_frame"),
     *(column.key for columns, _ in EXTRA for column in columns),
 )
@@ -212,7 +226,11 @@ def _groups(lines: Iterable[Row], columns: Sequence[Column]) -> list[list[Row]]:
 
 def _filled(lines: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
     """Return the columns that some of the lines fill."""
-    return [c for c in columns if any(number(line, c.key) is not None for line in lines)]
+
+    def known(key: str) -> bool:
+        return any(number(line, key) is not None for line in lines)
+
+    return [c for c in columns if known(c.key) and known(c.beside or c.key)]
 
 
 def _per_clip(rows: Sequence[Row]) -> Table:

@@ -16,6 +16,7 @@ from unlossy import _torchvision  # noqa: F401
 from unlossy.data.samples import TrainingLoader
 from unlossy.report.pictures import strip
 from unlossy.sample import Sample
+from unlossy.training.scoring import shown_frame
 
 from lightning import LightningModule, Trainer  # isort: skip
 from lightning.fabric.plugins import TorchCheckpointIO  # isort: skip
@@ -199,11 +200,11 @@ class Panels(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw one clip's first frame, where the validation has restored it."""
-        if batch_idx >= self.clips or trainer.sanity_checking or "first_frame" not in outputs:
+        """Draw one frame of the clip, where the validation has restored it."""
+        if batch_idx >= self.clips or trainer.sanity_checking or "shown" not in outputs:
             return
-        frames = {"input": batch["degraded"][0, 0], "restored": outputs["first_frame"]}
-        clean = batch["clean"][0, 0]
+        frames = {"input": batch["degraded"][0, 0], "restored": outputs["shown"]}
+        clean = batch["clean"][0, shown_frame(batch)]
         if frames["input"].shape != clean.shape:
             del frames["input"]
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,13 @@ from unlossy.losses.objective import Objective
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Degradation, Restored, Sample, check
-from unlossy.training.scoring import mean_code_lengths, outputs_of, score_clip
+from unlossy.training.scoring import (
+    mean_code_lengths,
+    outputs_of,
+    score_clip,
+    shown_frame,
+    truth_of,
+)
 
 from lightning import LightningModule  # isort: skip  (after the torchvision remedy)
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure  # isort: skip
@@ -153,7 +159,7 @@ class Enhancer(LightningModule):
         self.rows = []
 
     def validation_step(self, sample: Sample, batch_idx: int) -> dict[str, Tensor]:
-        """Score one whole clip; the first restored frame, uint8 (3, H, W), is for pictures.
+        """Score one whole clip; its `shown_frame`, restored, uint8 (3, H, W), is for pictures.
 
         A model that is trained on likelihood alone is validated on it, without a restoration: to
         draw all clips, sub-pixel by sub-pixel, would take longer than the training between.
@@ -163,15 +169,16 @@ class Enhancer(LightningModule):
             self.rows.append(row)
             return {}
         main = outputs_of(self.model)[-1]
+        scores, of_clip = self.scores[0], shown_frame(sample)
         seen: list[Tensor] = []
 
         def look(where: slice, made: Mapping[str, Tensor]) -> None:
-            seen.append(made[main][0])
+            if of_clip in range(where.start, where.stop):
+                seen.append(made[main][of_clip - where.start])
 
-        scores = self.scores[0]
-        truth = scores.reference(sample["clean"][0], sample["degraded"][0], self.device)
+        truth = truth_of(scores, sample, self.device)
         self.rows.append(score_clip(self.model, sample, truth, scores, look, self.seed)[main])
-        return {"first_frame": seen[0]}
+        return {"shown": seen[0]}
 
     def on_validation_epoch_end(self) -> None:
         """Log the unweighted mean over clips of every metric."""
@@ -207,7 +214,8 @@ def introduce(model: EnhancementModel, objective: Objective) -> None:
     """Refuse a pair that cannot be trained together.
 
     Raises:
-        UserError: the model has nothing to train, or lacks what a loss term reads.
+        UserError: the model has nothing to train, lacks what a loss term reads, or reads the clean
+            clip under a loss that is no likelihood.
     """
     name = type(model).__name__
     if model.assembled or not model.trainable:
@@ -220,6 +228,11 @@ def introduce(model: EnhancementModel, objective: Objective) -> None:
                 f"Loss term '{term}' needs {', '.join(map(repr, missing))}, which {name} does not "
                 f"provide; choose another loss or model."
             )
+    if model.teacher_forced and not any(objective.needs.values()):
+        raise UserError(
+            f"{name} reads the clean clip while it trains and must learn its likelihood, or what "
+            "it draws is noise; choose loss=nll, or another model."
+        )
 
 
 @torch.no_grad()

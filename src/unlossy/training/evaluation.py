@@ -9,7 +9,6 @@ frames/        with save=true, every frame of every clip (report/saved_frames.py
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,14 +43,21 @@ class Contender:
 
 def suitable(
     filters: Mapping[str, EnhancementModel], degradation: Degradation
-) -> dict[str, EnhancementModel]:
-    """Return the filters that fit the medium."""
-    kept = {}
+) -> tuple[dict[str, EnhancementModel], list[str]]:
+    """Return the filters that fit the medium, and the names of those that one might miss.
+
+    Nobody misses a filter of another scale, nor one that fills gaps where there are none.
+    """
+    kept, missed = {}, []
     for name, model in filters.items():
-        with suppress(UserError):
+        if model.interpolates != (degradation.every > 1) or model.scale != degradation.scale:
+            continue
+        try:
             match(model, degradation)
             kept[name] = model
-    return kept
+        except UserError:
+            missed.append(name)
+    return kept, missed
 
 
 def contenders(
@@ -62,7 +68,8 @@ def contenders(
 ) -> dict[str, Contender]:
     """Return the input, the filters and the trained models, all of which fit the medium.
 
-    Where the medium shrinks, the pixels of the input are repeated.
+    Where the medium shrinks, the pixels of the input are repeated; where it drops frames, the
+    nearest one is held.
 
     Raises:
         UserError: one does not fit.

@@ -32,7 +32,7 @@ COLUMNS = (
     "ssim_uniform7", "lpips_alex", "bits", "bpp", "seconds_per_frame", "exact", "seed",
     "warp_error", "warp_floor", "tof", "tlp", "mabd", "flicker_flat", "flicker_textured",
     "psnr_std", "nll", "nll_conditioning", "nll_prior", "consistency", "msssim_scaled", "msssim2",
-    "diversity",
+    "diversity", "psnr_clip",
 )  # fmt: skip
 LIBRARIES = (
     *("torch", "lightning", "torchmetrics", "hydra-core", "lpips", "kornia", "av", "pillow"),

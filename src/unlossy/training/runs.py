@@ -7,7 +7,7 @@ model is not fitted: it is tuned on the validation clips, packed, and scored lik
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -56,6 +56,7 @@ class Prepared:
     scores: VideoScores
     best_in: Watched  # what the best checkpoint is best in
     filters: Mapping[str, EnhancementModel]
+    missed: Sequence[str]  # filters that do not suit the medium
     card: Mapping[str, Any]
 
 
@@ -77,8 +78,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
     run = _prepare(cfg, config, choices)
     data, model, enhancer, card = run.data, run.model, run.enhancer, run.card
     name, loss = card["training"]["model"], card["training"]["loss"]
-    if cfg.test:
-        _say_left_out(cfg, run.filters, run.data.degradation.scale)
+    _say_left_out(run.missed)
     resume = None
     if enhancer is not None:
         resume = checkpoint_to_continue(cfg, config, restorer(data.degradation))
@@ -86,7 +86,9 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
             start_from(Path(cfg.init), enhancer)
     data.prepare_data()
     if enhancer is not None:
-        rehearse(model, enhancer.objective, data.first_batch())
+        batch = data.first_batch()
+        rehearse(model, enhancer.objective, batch)
+        run.scores.reference(batch["clean"][0])  # refuses frames that the metrics cannot read
         if enhancer.objective.needs_balance and resume is None:
             enhancer.objective.balance(islice(data.val_dataloader(), BALANCE))
 
@@ -165,7 +167,7 @@ def _prepare(cfg: DictConfig, config: Mapping[str, Any], choices: Mapping[str, A
     match(model, data.degradation)
     scores: VideoScores = build(cfg.metrics)
     best_in = watched(cfg.monitor, model, scores)
-    filters = _baselines(cfg, data) if cfg.test else {}
+    filters, missed = _baselines(cfg, data) if cfg.test else ({}, [])
     card = checkpoint_card(config, choices, model, data.degradation)
     enhancer = None
     if model.assembled:
@@ -175,7 +177,7 @@ def _prepare(cfg: DictConfig, config: Mapping[str, Any], choices: Mapping[str, A
         data.val_dataloader()  # refuses a source without such clips
     if cfg.test:
         data.test_dataloader()
-    return Prepared(data, model, enhancer, scores, best_in, filters, card)
+    return Prepared(data, model, enhancer, scores, best_in, filters, missed, card)
 
 
 def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
@@ -191,8 +193,8 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     if cfg.split not in ("test", "val"):
         raise UserError(f"split={cfg.split} is not scored; use split=test or split=val.")
     data: VideoData = build(cfg.data)
-    filters = _baselines(cfg, data)
-    _say_left_out(cfg, filters, data.degradation.scale)
+    filters, missed = _baselines(cfg, data)
+    _say_left_out(missed)
     restored_by = restorer(data.degradation)
     trained: dict[str, Contender] = {}
     if "model" in cfg:
@@ -229,18 +231,15 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     return run_folder
 
 
-def _baselines(cfg: DictConfig, data: VideoData) -> dict[str, EnhancementModel]:
-    """Return the filters of the configuration that suit the medium."""
+def _baselines(cfg: DictConfig, data: VideoData) -> tuple[dict[str, EnhancementModel], list[str]]:
+    """Return what `suitable` says of the filters of the configuration."""
     filters = {str(key): build(node) for key, node in cfg.get("baselines", {}).items()}
     return suitable(filters, data.degradation)
 
 
-def _say_left_out(cfg: DictConfig, filters: Mapping[str, EnhancementModel], scale: int) -> None:
-    """Name the filters that do not suit the medium; one of another scale nobody expects."""
-    baselines = cfg.get("baselines", {}).items()
-    alike = [str(key) for key, node in baselines if node.get("scale", 1) == scale]
-    if left_out := [key for key in alike if key not in filters]:
-        console.print(f"left out, made for another medium: {', '.join(left_out)}")
+def _say_left_out(missed: Sequence[str]) -> None:
+    if missed:
+        console.print(f"left out, made for another medium: {', '.join(missed)}")
 
 
 def _enhancer(

@@ -41,6 +41,28 @@ def label(name: str, output: str) -> str:
     return f"{name}:{output}" if output else name
 
 
+def truth_of(scores: VideoScores, sample: Sample, device: torch.device | str) -> Reference:
+    """Return the clean side of a whole clip (batch 1), which knows what the medium kept and when.
+
+    Args:
+        scores: the metric suite.
+        sample: with its clean frames; each degraded one has the time of a clean one.
+        device: where it is computed.
+    """
+    kept = torch.searchsorted(sample["t_out"][0].contiguous(), sample["t_in"][0].contiguous())
+    return scores.reference(sample["clean"][0], sample["degraded"][0], device, kept.tolist())
+
+
+def shown_frame(sample: Sample) -> int:
+    """Return which wanted frame of a whole clip stands for it in pictures.
+
+    The first; where the medium dropped frames, the middle one of the first that it dropped.
+    """
+    t_in, t_out = sample["t_in"][0], sample["t_out"][0]
+    between = (t_out < t_in[1]).sum() if len(t_in) > 1 else 1
+    return int(between) // 2
+
+
 def score_clip(
     model: EnhancementModel,
     sample: Sample,
@@ -54,7 +76,7 @@ def score_clip(
     Args:
         model: in any mode, on any device; left as it was.
         sample: with its clean frames.
-        truth: `scores.reference` of those.
+        truth: `truth_of` the sample.
         scores: the metric suite.
         look: called with each window: a slice of the clip, and all that the model makes of it by
             name, uint8 (T, 3, H, W).
@@ -147,39 +169,44 @@ def score(
         seed: of what the models draw.
     """
     for number, sample in enumerate(samples):
-        clean = sample["clean"][0]
-        truth = scores.reference(clean, sample["degraded"][0], device)
+        truth = truth_of(scores, sample, device)
         if saved is not None:
-            saved.write(CLEAN, sample["name"][0], 0, clean)
-        first_frames: dict[str, Tensor] = {}
+            saved.write(CLEAN, sample["name"][0], 0, sample["clean"][0])
+        shown: dict[str, Tensor] = {}
         for name, model in models.items():
-            look = partial(_look, name, model, sample, sets, saved, first_frames)
+            look = partial(_look, name, model, sample, truth, sets, saved, shown)
             for output, row in score_clip(model, sample, truth, scores, look, seed).items():
                 yield name, {"model": label(name, output), **row}
-        strips.draw(number, sample, first_frames)
+        strips.draw(number, sample, shown)
 
 
 def _look(
     name: str,
     model: EnhancementModel,
     sample: Sample,
+    truth: Reference,
     sets: SetScores,
     saved: SavedFrames | None,
-    first_frames: dict[str, Tensor],
+    shown: dict[str, Tensor],
     where: slice,
     made: Mapping[str, Tensor],
 ) -> None:
+    # Among every n-th frame that sets look at there may be none but kept ones.
+    observed = truth.exact[where] if truth.gaps else [False] * (where.stop - where.start)
+    scored = [t for t, skip in enumerate(observed) if not skip]
+    of_clip = shown_frame(sample)
     for output, frames in made.items():
         if output in outputs_of(model):
-            sets.add(label(name, output), frames, sample["clean"][0, where])
+            sets.add(label(name, output), frames[scored], sample["clean"][0, where][scored])
             if saved is not None:
                 saved.write(label(name, output), sample["name"][0], where.start, frames)
-        first_frames.setdefault(label(name, output), frames[0])
+        if of_clip in range(where.start, where.stop):
+            shown[label(name, output)] = frames[of_clip - where.start]
 
 
 @dataclass(frozen=True)
 class Strips:
-    """Draws the first frame of every n-th clip, as each model restored it, beside the clean one.
+    """Draws a frame of every n-th clip, as each model restored it, beside the clean one.
 
     Args:
         folder: where `<clip>.png` goes.
@@ -201,4 +228,4 @@ class Strips:
             shown, pictures = (
                 {key: frames[key] for key in keys} for keys in (self.shown, self.pictures)
             )
-            strip(shown, sample["clean"][0, 0], path, pictures)
+            strip(shown, sample["clean"][0, shown_frame(sample)], path, pictures)

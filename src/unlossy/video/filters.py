@@ -22,7 +22,9 @@ SMALLEST = 32
 Pad = tuple[Any, int]  # a filter and the number of its input or output
 
 
-def filter_frames(frames: Tensor, graph: str, rate: Fraction = Fraction(25)) -> Tensor:
+def filter_frames(
+    frames: Tensor, graph: str, rate: Fraction = Fraction(25), count: int | None = None
+) -> Tensor:
     """Pass frames through an FFmpeg filter graph.
 
     Args:
@@ -30,19 +32,21 @@ def filter_frames(frames: Tensor, graph: str, rate: Fraction = Fraction(25)) -> 
         graph: FFmpeg's syntax with one open input and one open output, for example `gblur=sigma=1`
             or `split[a][b];[a]palettegen=max_colors=32[p];[b][p]paletteuse`.
         rate: frames per second, for filters that look at time.
+        count: how many frames must come out; None: as many as go in.
 
     Returns:
-        uint8 (T, 3, H', W'): the filter may change the size, not the number of frames.
+        uint8 (count, 3, H', W'): the filter may change the size.
 
     Raises:
-        UserError: FFmpeg refuses the graph or the size, or the number of frames changes.
+        UserError: FFmpeg refuses the graph or the size, or another number of frames comes out.
     """
-    count, _, height, width = frames.shape
+    count = len(frames) if count is None else count
+    height, width = frames.shape[-2:]
     bottom, right = max(0, SMALLEST - height), max(0, SMALLEST - width)
     if bottom or right:
         padded = functional.pad(frames.float(), (0, right, 0, bottom), mode="replicate").byte()
-        filtered_padded = filter_frames(padded, graph, rate)
-        if filtered_padded.shape != padded.shape:
+        filtered_padded = filter_frames(padded, graph, rate, count)
+        if filtered_padded.shape[1:] != padded.shape[1:]:
             raise UserError(
                 f"the filter {graph!r} cannot resize {width}x{height} frames; enlarge them."
             )
@@ -64,8 +68,8 @@ def filter_frames(frames: Tensor, graph: str, rate: Fraction = Fraction(25)) -> 
         ) from error
     if len(filtered) != count:
         raise UserError(
-            f"the filter {graph!r} turns {count} frames into {len(filtered)}; "
-            "use one that keeps their number."
+            f"the filter {graph!r} turns {len(frames)} frames into {len(filtered)}; "
+            f"use one that makes {count} of them."
         )
     return torch.stack(filtered)
 
