@@ -11,8 +11,9 @@ palette, where both of those writers always start at 9-bit codes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,44 @@ Bytes = npt.NDArray[np.uint8]
 
 KEEP, CLEAR = 1, 2  # disposal: leave the frame for the next one to be drawn over; wipe it first
 _MAX_SIDE = 65535  # width and height are 16-bit fields
+
+
+class Indexed(NamedTuple):
+    """A frame of at most 256 colours."""
+
+    pixels: Bytes  # (h, w), rows of the palette
+    palette: Bytes  # (P, 3), 1 <= P <= 256
+    delay: int  # 1/100 s; browsers and FFmpeg show 0 and 1 as 10
+    hole: int | None = None  # the see-through index
+
+
+def gif_parts(
+    frames: Iterable[Indexed], *, shared: bool = False, loop: int | None = 0, disposal: int = KEEP
+) -> Iterator[bytes]:
+    """Yield the bytes of an animated GIF, one part for each frame, so that none need be held.
+
+    Args:
+        frames: all of one size.
+        shared: write the palette of the first frame once, as the global table, and no other.
+        loop: how often to repeat, 0 for ever; None to play once, without a loop extension.
+        disposal: `KEEP` or `CLEAR`. Frames with transparent pixels want `CLEAR`.
+
+    Raises:
+        UserError: a frame is wider or higher than 65,535.
+        ValueError: frames differ in size, or an index has no palette entry.
+    """
+    size = None
+    for index, palette, delay, hole in frames:
+        head = b""
+        if size is None:
+            size = height, width = index.shape
+            head = _head(height, width, palette if shared else None, loop)
+        if index.shape != size:
+            raise ValueError(f"A frame of {index.shape} follows frames of {size}.")
+        if index.max() >= len(palette):
+            raise ValueError(f"Index {index.max()} has no entry in a palette of {len(palette)}.")
+        yield head + _control(delay, hole, disposal) + _image(index, palette, local=not shared)
+    yield b";"
 
 
 def write_gif(
@@ -41,31 +80,19 @@ def write_gif(
         frames: indices (h, w), one array per frame, all of one size; may be a generator.
         palettes: one (P, 3) per frame, 1 <= P <= 256, written as local tables; or a single one
             for all frames, written once as the global table.
-        delays: how long each frame stays, in 1/100 s. Browsers and FFmpeg show 0 and 1 as 10.
-        loop: how often to repeat, 0 for ever; None to play once, without a loop extension.
+        delays: how long each frame stays, in 1/100 s.
+        loop: as `gif_parts` takes it.
         transparent: the see-through index of each frame, None where it has none.
-        disposal: `KEEP` or `CLEAR`. Frames with transparent pixels want `CLEAR`.
+        disposal: as `gif_parts` takes it.
 
     Raises:
-        UserError: a frame is wider or higher than 65,535.
-        ValueError: frames differ in size, or an index has no palette entry.
+        UserError, ValueError: as `gif_parts` does.
     """
     shared = len(palettes) == 1
-    out = bytearray()
-    height = width = 0
     tables = repeat(palettes[0]) if shared else iter(palettes)
     holes = repeat(None) if transparent is None else transparent
-    for index, palette, delay, hole in zip(frames, tables, delays, holes, strict=False):
-        if not out:
-            height, width = index.shape
-            out += _head(height, width, palettes[0] if shared else None, loop)
-        if index.shape != (height, width):
-            raise ValueError(f"A frame of {index.shape} follows frames of {(height, width)}.")
-        if index.max() >= len(palette):
-            raise ValueError(f"Index {index.max()} has no entry in a palette of {len(palette)}.")
-        out += _control(delay, hole, disposal)
-        out += _image(index, palette, local=not shared)
-    return bytes(out + b";")
+    indexed = map(Indexed, frames, tables, delays, holes)
+    return b"".join(gif_parts(indexed, shared=shared, loop=loop, disposal=disposal))
 
 
 def _head(height: int, width: int, palette: Bytes | None, loop: int | None) -> bytes:

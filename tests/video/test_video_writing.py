@@ -173,7 +173,7 @@ def test_nothing_is_left_after_an_error(tmp_path, suffix, error):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(UserError, match=r"\.mp4 or \.webm"):
+    with pytest.raises(UserError, match=r"\.mp4 \.webm \.mkv"):
         VideoWriter(tmp_path / "a.avi", 2, 2, Fraction(10))
     with pytest.raises(UserError, match="MP4 cannot hold transparency"):
         VideoWriter(tmp_path / "a.mp4", 2, 2, Fraction(10), alpha=True)

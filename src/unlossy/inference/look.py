@@ -78,6 +78,11 @@ def look_at(path: Path, media: Probe) -> Look:
     )
 
 
+def has_alpha(path: Path, media: Probe) -> bool:
+    """Return whether any frame of a video has transparent pixels; decodes up to the first."""
+    return media.alpha and any(frame.alpha is not None for frame in shown_frames(path))
+
+
 def palette_of(frame: Frame) -> tuple[Tensor, Tensor] | None:
     """Return the colours of a frame and its picture with transparent pixels filled in.
 

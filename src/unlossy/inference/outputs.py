@@ -1,31 +1,28 @@
-"""Frames to a user's file: PNG, a folder of PNGs, GIF, MP4 or WebM, whole or not at all."""
+"""Frames to a user's file: PNG, a folder of PNGs, GIF, or a video, whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
-from torch import Tensor
 
 from unlossy.errors import UserError
-from unlossy.gif_file import CLEAR, KEEP, write_gif
-from unlossy.video import Frame, VideoWriter, copies_audio, filter_frames, replacing
+from unlossy.gif_file import CLEAR, KEEP, gif_parts
+from unlossy.inference.gif_colors import Delayed, GifStyle, reduced
+from unlossy.video import Frame, VideoWriter, copies_audio, holds_alpha, members, replacing
+from unlossy.video.writing import SUFFIXES as VIDEOS
 
-_REDUCE = (
-    "split[a][b];[a]palettegen=max_colors={}:reserve_transparent=0:stats_mode=single[p];"
-    "[b][p]paletteuse=new=1:dither=none"
-)
-Bytes = npt.NDArray[np.uint8]
+__all__ = ["VIDEOS", "Clip", "GifStyle", "check_target", "notes", "write"]
+
+PLAIN = GifStyle()
 LONGEST = 65535  # 1/100 s, of a frame in a GIF
-KINDS = ".png, .gif, .mp4, .webm, or a name without suffix for a folder of PNG frames"
+KINDS = f".png, .gif, {', '.join(VIDEOS)}, or a name without suffix for a folder of PNG frames"
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Clip:
     """What an output needs to know beside the frames.
 
     Attributes:
-        source: the input file, whose sound is copied.
+        source: the input: a file, whose sound is copied, or a folder or pattern of images.
         frames: how many there will be.
         width: columns.
         height: rows.
@@ -42,6 +39,8 @@ class Clip:
         audio: codec of the input's sound.
         loop: repeats of an animation, 0 for ever.
         alpha: whether any frame has transparent pixels.
+        stored: whether durations are those that a GIF stores, and are to be stored again. Others
+            are never less than 20 ms in a GIF, because browsers would take that for 100 ms.
     """
 
     source: Path
@@ -53,6 +52,7 @@ class Clip:
     audio: str | None
     loop: int | None
     alpha: bool
+    stored: bool = False
 
 
 def check_target(source: Path, target: Path, frames: int, alpha: bool) -> None:
@@ -62,9 +62,10 @@ def check_target(source: Path, target: Path, frames: int, alpha: bool) -> None:
         UserError: the same file, no such folder, no right to write, or a kind that cannot hold it.
     """
     suffix = target.suffix.lower()
-    if suffix not in ("", ".png", ".gif", ".mp4", ".webm"):
+    if suffix not in ("", ".png", ".gif", *VIDEOS):
         raise UserError(f"{target}: I cannot write {suffix}; choose {KINDS}.")
-    if target.exists() and target.samefile(source):
+    # Hard and symbolic links included.
+    if target.exists() and any(target.samefile(read) for read in _read_from(source)):
         raise UserError(f"{target} is the input itself; choose another name for the output.")
     if not target.parent.is_dir():
         raise UserError(f"The folder {target.parent} does not exist; make it first.")
@@ -74,12 +75,13 @@ def check_target(source: Path, target: Path, frames: int, alpha: bool) -> None:
         raise UserError(f"{target} exists and is no empty folder; name a new one for the frames.")
     if suffix == ".png" and frames > 1:
         raise UserError(
-            f"{source} has {frames} frames and a PNG holds one; write .gif, .mp4, .webm, or a "
-            "name without suffix for a folder of PNG frames."
+            f"{source} has {frames} frames and a PNG holds one; write .gif, {', '.join(VIDEOS)}, "
+            "or a name without suffix for a folder of PNG frames."
         )
-    if suffix == ".mp4" and alpha:
+    if alpha and not holds_alpha(target):
         raise UserError(
-            f"{source} has transparent pixels, which MP4 cannot hold; write .webm, .gif or PNG."
+            f"{source} has transparent pixels, which {suffix[1:].upper()} cannot hold; write "
+            ".webm, .gif or PNG."
         )
     try:
         if target.is_file() and not os.access(target, os.W_OK):
@@ -97,27 +99,40 @@ def notes(target: Path, clip: Clip) -> Iterator[str]:
     suffix = target.suffix.lower()
     if suffix == ".gif":
         yield "a GIF holds 256 colours a frame, so the restored ones are reduced again"
-        if clip.source.suffix.lower() != ".gif" and clip.rate > 50:
+        if clip.rate > 50 and not clip.stored:
             yield f"a GIF plays 50 frames a second at most; {float(clip.rate):.5g} are slowed down"
-    if suffix == ".mp4" and (clip.width % 2 or clip.height % 2):
-        yield "MP4 holds even sizes only, so the last row or column is repeated"
+    if suffix in (".mp4", ".mkv") and (clip.width % 2 or clip.height % 2):
+        yield f"{suffix[1:].upper()} holds even sizes only, so the last row or column is repeated"
     if clip.audio is not None and not (suffix and copies_audio(clip.audio, target)):
         yield f"{suffix or 'a folder of frames'} cannot hold the {clip.audio} sound; it is left out"
 
 
-def write(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
+def _read_from(source: Path) -> list[Path]:
+    """The files, and the folder, that make up an input."""
+    if source.is_file():
+        return [source]
+    return [*members(source), *([source] if source.is_dir() else [])]
+
+
+def write(target: Path, frames: Iterator[Frame], clip: Clip, style: GifStyle = PLAIN) -> int:
     """Write all frames to a file or folder of the kind that `target` names; return their number.
+
+    Args:
+        target: what to write.
+        frames: at least one, all of one size.
+        clip: what to know beside them.
+        style: of the colours, for a GIF.
 
     Raises:
         UserError: the disk refuses. Nothing is left of the output then, nor after Ctrl-C.
     """
-    writers: dict[str, Callable[[Path, Iterator[Frame], Clip], int]] = {
-        "": _write_folder,
-        ".png": _write_png,
-        ".gif": _write_gif,
-    }
+    suffix = target.suffix.lower()
     try:
-        return writers.get(target.suffix.lower(), _write_video)(target, frames, clip)
+        if suffix == ".gif":
+            return _write_gif(target, frames, clip, style)
+        if suffix == ".png":
+            return _write_png(target, frames)
+        return _write_video(target, frames, clip) if suffix else _write_folder(target, frames, clip)
     except OSError as error:
         raise UserError(
             f"cannot write {target} ({error.strerror}); choose a place with room that can be "
@@ -143,7 +158,7 @@ def _write_video(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
     return written
 
 
-def _write_png(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
+def _write_png(target: Path, frames: Iterator[Frame]) -> int:
     with replacing(target) as temporary:
         _image(next(frames)).save(temporary, format="PNG")
     return 1 + sum(1 for _ in frames)
@@ -162,58 +177,26 @@ def _write_folder(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_gif(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
-    disposal = CLEAR if clip.alpha else KEEP
-    shortest = 0 if clip.source.suffix.lower() == ".gif" else 2  # browsers slow shorter ones down
-    written, clock = 0, Fraction(0)
+def _write_gif(target: Path, frames: Iterator[Frame], clip: Clip, style: GifStyle) -> int:
+    written = 0
+    one, disposal = style.palette == "global", CLEAR if clip.alpha else KEEP
     with replacing(target) as temporary, temporary.open("wb") as file:
-        for written, frame in enumerate(frames, 1):
-            stop = clock + frame.duration
-            delay = min(max(shortest, round(stop * 100) - round(clock * 100)), LONGEST)
-            index, palette, hole = indexed(frame)
-            # Two palettes for one frame: a table of its own, none for the whole file.
-            alone = write_gif(
-                [index],
-                [palette, palette],
-                [delay],
-                loop=clip.loop if written == 1 else None,
-                transparent=[hole],
-                disposal=disposal,
-            )
-            # Between the 13 bytes of a head without loop and the trailer lies just the frame, so
-            # that the file grows on the disk and not in memory.
-            file.write(alone[0 if written == 1 else 13 : -1])
-            clock = stop
-        file.write(b";")
-    return written
+        indexed = reduced(_delayed(frames, clip.stored), style, clip.alpha, target.parent)
+        for part in gif_parts(indexed, shared=one, loop=clip.loop, disposal=disposal):
+            file.write(part)
+            written += 1
+    return written - 1  # the last part is the trailer
 
 
-def indexed(frame: Frame) -> tuple[Bytes, Bytes, int | None]:
-    """Reduce a frame to 256 colours, 255 where pixels are transparent.
-
-    Returns:
-        Indices (H, W), palette (P, 3), and the index of see-through pixels or None. A frame that
-        has no more colours than that keeps them exactly.
-    """
-    room = 256 if frame.alpha is None else 255
-    packed, inverse = np.unique(_packed(frame.rgb), return_inverse=True)
-    if len(packed) > room:
-        # Up to 5 dB better than Pillow's median cut in the same time, on six real frames.
-        reduced = filter_frames(frame.rgb[None], _REDUCE.format(room))[0]
-        packed, inverse = np.unique(_packed(reduced), return_inverse=True)
-    colors = np.stack((packed >> 16, packed >> 8 & 255, packed & 255), 1).astype(np.uint8)
-    index = inverse.reshape(frame.rgb.shape[1:]).astype(np.uint8)
-    if frame.alpha is None:
-        return index, colors, None
-    hole = len(colors)
-    index[frame.alpha.numpy() < 128] = hole
-    return index, np.concatenate((colors, np.zeros((1, 3), np.uint8))), hole
-
-
-def _packed(rgb: Tensor) -> npt.NDArray[np.int32]:
-    red, green, blue = rgb.numpy().astype(np.int32)
-    packed: npt.NDArray[np.int32] = red << 16 | green << 8 | blue
-    return packed
+def _delayed(frames: Iterator[Frame], stored: bool) -> Iterator[Delayed]:
+    """Round durations to 1/100 s so that their sum is kept."""
+    stop, told = Fraction(0), 0
+    for frame in frames:
+        stop += frame.duration
+        wanted = round(stop * 100)
+        delay = min(max(0 if stored else 2, wanted - told), LONGEST)
+        told = wanted if delay == LONGEST else told + delay  # what is cut off is not caught up
+        yield frame, delay
 
 
 def _image(frame: Frame) -> Image.Image:

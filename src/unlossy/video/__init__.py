@@ -1,7 +1,8 @@
 """Containers: every frame of a file, in order, counted, with its exact time; frames to a file.
 
     probe ── what a file declares              filter_frames ── an FFmpeg filter graph
-    shown_frames ── rgb, alpha, time           VideoWriter ── MP4 and WebM, audio copied
+    palette_of_all ── at most 256 colours      PaletteUse ── a frame in these colours
+    shown_frames ── rgb, alpha, time           VideoWriter ── MP4, WebM, MKV, audio copied
                                                encode, decode ── codecs, in memory
 
 The only package that imports PyAV; GIFs, images and folders of them go through Pillow. Frames are
@@ -25,7 +26,9 @@ from unlossy.video import decoding, pictures
 from unlossy.video.coding import Coded, Coding, Decoded, decode, encode, through_yuv420p
 from unlossy.video.filters import filter_frames
 from unlossy.video.frame import Frame, Probe, shown_delay
-from unlossy.video.writing import VideoWriter, copies_audio, replacing
+from unlossy.video.palettes import Dither, PaletteUse, palette_of_all
+from unlossy.video.pictures import members
+from unlossy.video.writing import VideoWriter, copies_audio, holds_alpha, replacing
 
 SUFFIXES = pictures.SUFFIXES + decoding.SUFFIXES
 
@@ -34,14 +37,19 @@ __all__ = [
     "Coded",
     "Coding",
     "Decoded",
+    "Dither",
     "Frame",
+    "PaletteUse",
     "Probe",
     "VideoWriter",
     "copies_audio",
     "decode",
     "encode",
     "filter_frames",
+    "holds_alpha",
     "iter_frames",
+    "members",
+    "palette_of_all",
     "probe",
     "read_frames",
     "replacing",
@@ -52,7 +60,9 @@ __all__ = [
 
 
 def probe(path: str | Path) -> Probe:
-    """Return what a video, GIF, image or folder of images declares; decodes one frame at most.
+    """Return what a video, GIF, image, or folder or pattern of images declares.
+
+    Decodes one frame at most.
 
     Raises:
         UserError: the file is missing, unreadable, empty, truncated, or not what its suffix says.
@@ -70,10 +80,11 @@ def shown_frames(
     size: tuple[int, int] | None = None,
     every: int = 1,
 ) -> Iterator[Frame]:
-    """Yield frames `start, start + every, ...` of a video, GIF, image or folder of images.
+    """Yield frames `start, start + every, ...` of a video, GIF, image, or folder of images.
 
-    Frames are counted by decoding, never by time stamps, so the cost grows with `start`: read a
-    film in one pass.
+    A pattern such as `frames/*.png` stands for what matches it, in natural order. Frames are
+    counted by decoding, never by time stamps, so the cost grows with `start`: read a film in one
+    pass.
 
     Args:
         path: what to read.
@@ -83,9 +94,10 @@ def shown_frames(
         every: step in frames.
 
     Raises:
-        UserError: unreadable, truncated, or without the frames asked for.
+        UserError: unreadable, truncated, of frames that differ in size, or without those asked for.
     """
     found = 0
+    shape = None
     with _readable(path) as path:
         frames: Iterator[Frame]
         if _is_picture(path):
@@ -93,6 +105,13 @@ def shown_frames(
         else:
             frames = decoding.decoded(path, start, size, every)
         for frame in islice(frames, count):
+            if shape not in (None, frame.rgb.shape):
+                sizes = " and ".join(f"{s[2]}x{s[1]}" for s in (shape, frame.rgb.shape) if s)
+                raise UserError(
+                    f"{path} has frames of another size from frame {start + found * every} on "
+                    f"({sizes}); crop or scale them to one size."
+                )
+            shape = frame.rgb.shape
             found += 1
             yield frame
     if found < (1 if count is None else count):
@@ -128,7 +147,9 @@ def read_frames(
 def _readable(path: str | Path) -> Iterator[Path]:
     """Yield the path of a file or folder that can be read; while it is, errors are sentences."""
     try:
-        path = _existing(Path(path))
+        path = Path(path)
+        if not pictures.is_pattern(path):
+            path = _existing(path)
         if path.is_file():
             path.open("rb").close()  # or FFmpeg would call it no video
         yield path
@@ -149,4 +170,4 @@ def _existing(path: Path) -> Path:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.is_dir() or path.suffix.lower() in pictures.SUFFIXES
+    return not path.is_file() or path.suffix.lower() in pictures.SUFFIXES

@@ -15,7 +15,7 @@ class Frame(NamedTuple):
     rgb: Tensor  # uint8 (3, H, W)
     alpha: Tensor | None  # uint8 (H, W); None where every pixel is opaque
     time: Fraction  # seconds since the start of the file
-    duration: Fraction  # seconds; of a GIF the delay as stored, 0 included
+    duration: Fraction  # seconds; of a picture the delay as stored, 0 included
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Probe:
         rate: mean frames per second.
         time_base: seconds per tick of the file's clock.
         audio: codec of the sound track, None where there is none.
+        alpha: whether a video has an alpha channel, were it opaque everywhere; False for pictures.
         loop: repeats of an animation, 0 for ever; None where the file asks for none.
         pictures: whether it is a GIF, an image or a folder of images, whose pixels are exact.
     """
@@ -41,10 +42,11 @@ class Probe:
     rate: Fraction
     time_base: Fraction
     audio: str | None = None
+    alpha: bool = False
     loop: int | None = None
     pictures: bool = False
 
 
 def shown_delay(delay: Fraction) -> Fraction:
-    """Return the seconds for which a browser shows a GIF frame: under 20 ms means 100 ms."""
-    return delay if delay >= Fraction(1, 50) else Fraction(1, 10)
+    """Return the seconds for which a browser shows a frame: 10 ms and less mean 100 ms."""
+    return delay if delay > Fraction(1, 100) else Fraction(1, 10)

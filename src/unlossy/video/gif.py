@@ -26,6 +26,9 @@ from unlossy.errors import UserError
 from unlossy.video.frame import Probe, shown_delay
 
 MOST_PIXELS = 2**27  # of a canvas or an image on it: 134 million, half a gigabyte as RGBA
+# A damaged header must not cost memory: what has more pixels than that must be able to fill them.
+# An LZW code of 12 bits stands for at most 4096 pixels, so that a byte gives 2731.
+UNPROVEN, PER_BYTE = 2**22, 2731
 EMPTY, RESTORE = 2, 3  # ways of disposal
 
 Colors = npt.NDArray[np.uint32]  # 0xAABBGGRR, so that its bytes are RGBA
@@ -116,8 +119,12 @@ def _parsed(path: Path, data: mmap.mmap) -> Gif:
     try:
         width, height, flags = struct.unpack_from("<HHB", data, 6)
         shared, at = _table_at(13, flags)
-        if not 0 < width * height <= MOST_PIXELS:
-            raise UserError(f"{path} declares {width}x{height} pixels; make it smaller.")
+        most = min(max(len(data) * PER_BYTE, UNPROVEN), MOST_PIXELS)
+        if not 0 < width * height <= most:
+            raise UserError(
+                f"{path} declares {width}x{height} pixels, where its {len(data)} bytes hold at "
+                f"most {most}; save it again, or smaller."
+            )
         loop: int | None = None
         disposal, hole, delay = 0, None, 0
         while data[at] != 0x3B:
@@ -131,9 +138,9 @@ def _parsed(path: Path, data: mmap.mmap) -> Gif:
             elif data[at] == 0x2C:
                 left, top, wide, high, flags = struct.unpack_from("<HHHHB", data, at + 1)
                 table, start = _table_at(at + 10, flags)
-                if wide * high > MOST_PIXELS:
+                if wide * high > most:
                     image = f"{path}, image {len(pieces)},"
-                    raise UserError(f"{image} declares {wide}x{high} pixels; make it smaller.")
+                    raise UserError(f"{image} declares {wide}x{high} pixels; save it again.")
                 table = table if table[1] else shared
                 at = _after_blocks(data, start + 1)
                 if table[1] == 0:

@@ -1,4 +1,8 @@
-"""Pictures: stills and animations as they are shown, alpha apart, and folders of frames."""
+"""Pictures: stills and animations as they are shown, alpha apart; folders and patterns of frames.
+
+frames/             all images of a folder
+frames/cat_*.png    all that match        in natural order: frame 10 after frame 9
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +28,10 @@ SUFFIXES = (".gif", ".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def probe_picture(path: Path) -> Probe:
-    """Return what an image, animation or folder of images declares."""
-    if path.is_dir():
-        members = _members(path)
-        return replace(probe_picture(members[0]), frames=len(members), rate=Fraction(25))
+    """Return what an image, an animation, or a folder or pattern of images declares."""
+    if not path.is_file():
+        found = members(path)
+        return replace(probe_picture(found[0]), frames=len(found), rate=Fraction(25), loop=None)
     if is_gif(path):
         return probe_gif(path)
     with _opened(path) as (image, count):
@@ -37,17 +42,17 @@ def probe_picture(path: Path) -> Probe:
 
 
 def picture_frames(path: Path, size: tuple[int, int] | None) -> Iterator[Frame]:
-    """Yield the composited frames of an image, an animation or a folder of equally sized images.
+    """Yield the composited frames of an image, an animation, or a folder or pattern of images.
 
     Args:
-        path: file or folder.
+        path: file, folder or pattern.
         size: (width, height) to average the area down to.
 
     Raises:
-        UserError: damaged, truncated, or a folder whose images differ in size.
+        UserError: damaged, truncated, or one of several images is an animation of its own.
     """
-    if path.is_dir():
-        yield from _folder_frames(path, size)
+    if not path.is_file():
+        yield from _series(path, size)
         return
     time = Fraction(0)
     for page, delay in _gif_pages(path) if is_gif(path) else _pages(path):
@@ -63,32 +68,48 @@ def _gif_pages(path: Path) -> Iterator[tuple[Image.Image, Fraction]]:
 
 def _pages(path: Path) -> Iterator[tuple[Image.Image, Fraction]]:
     with _opened(path) as (image, count):
-        for page in ImageSequence.Iterator(image):
+        for page in islice(ImageSequence.Iterator(image), count):
             page.load()  # a WebP knows its delay only now
             yield ImageOps.exif_transpose(page) if count == 1 else page, _delay(page)
 
 
-def _folder_frames(folder: Path, size: tuple[int, int] | None) -> Iterator[Frame]:
-    shape = None
-    for index, path in enumerate(_members(folder)):
-        rgb, alpha = next(picture_frames(path, size))[:2]
-        if shape not in (None, rgb.shape):
-            raise UserError(f"{path} has another size than the frames before it; crop it.")
-        shape = rgb.shape
+def _series(path: Path, size: tuple[int, int] | None) -> Iterator[Frame]:
+    for index, member in enumerate(members(path)):
+        pages = picture_frames(member, size)
+        rgb, alpha = next(pages)[:2]
+        if next(pages, None) is not None:
+            raise UserError(f"{member} moves by itself; name it alone, or keep stills in {path}.")
         yield Frame(rgb, alpha, Fraction(index, 25), Fraction(1, 25))
 
 
-def _members(folder: Path) -> list[Path]:
-    """Images of a folder in natural order: frame 10 after frame 9."""
+def members(path: Path) -> list[Path]:
+    """Return the images of a folder, or that match a pattern, in natural order.
+
+    Raises:
+        UserError: there are none.
+    """
 
     def natural(path: Path) -> list[tuple[int, str]]:
-        return [(int(run or -1), text) for run, text in re.findall(r"(\d+)|(\D+)", path.name)]
+        runs = re.findall(r"(\d+)|(\D+)", str(path))
+        return [(int(run or -1), text) for run, text in runs]
 
-    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-    members = sorted(found, key=natural)
-    if not members:
-        raise UserError(f"{folder} holds no images; put frames as .png or .jpg into it.")
-    return members
+    try:
+        below = path.iterdir() if path.is_dir() else Path(path.anchor).glob(_relative(path))
+        found = [p for p in below if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+    except ValueError as error:
+        raise UserError(f"{path} is no pattern of files; write one such as 'a/*.png'.") from error
+    if not (named := sorted(found, key=natural)):
+        raise UserError(f"{path} holds no images; give a folder or pattern of .png or .jpg frames.")
+    return named
+
+
+def is_pattern(path: Path) -> bool:
+    """Return whether a name that is no file's stands for several."""
+    return any(sign in str(path) for sign in "*?[") and not path.exists()
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(path.anchor)) if path.anchor else str(path)
 
 
 @contextmanager
@@ -96,7 +117,8 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
     """Open an image file; yields it with its number of images."""
     try:
         with Image.open(path) as image:
-            yield image, getattr(image, "n_frames", 1)
+            # A phone's JPEG may hold a depth map as second picture.
+            yield image, 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     except UnidentifiedImageError as error:
         kind = path.suffix[1:].upper()
         raise UserError(

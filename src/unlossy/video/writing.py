@@ -1,4 +1,4 @@
-"""Writing MP4 and WebM: exact times, sound copied, and a name only once the file is whole."""
+"""Writing MP4, WebM and MKV: exact times, sound copied, a name only once the file is whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import av
 import torch
@@ -20,7 +20,28 @@ from unlossy.errors import UserError
 from unlossy.video.decoding import EXACT, matrix, origin_of
 from unlossy.video.frame import Frame
 
-SUFFIXES = (".mp4", ".webm")
+
+class _Kind(NamedTuple):
+    """A container, as FFmpeg names it, and what we put into it."""
+
+    format: str
+    codec: str
+    options: dict[str, str]
+    sounds: tuple[str, ...]  # that it can hold as they are
+
+
+# Visually lossless. VP9's default speed takes ten times as long for 2 % of the size.
+_H264 = ("libx264", {"crf": "16"})
+_VP9 = ("libvpx-vp9", {"crf": "16", "b": "0", "cpu-used": "4"})
+_MPEG = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac", "mp2")
+_KINDS = {
+    ".mp4": _Kind("mp4", *_H264, _MPEG),
+    ".webm": _Kind("webm", *_VP9, ("opus", "vorbis")),
+    ".mkv": _Kind("matroska", *_H264, (*_MPEG, "vorbis", "dts", "pcm_s16le", "pcm_s24le")),
+}
+SUFFIXES = tuple(_KINDS)
+FINEST = 10**6  # ticks per second; beyond, the clocks of files overflow
+LONGEST_SIDE = 16384  # x264's own limit
 
 
 @contextmanager
@@ -38,22 +59,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 class VideoWriter:
-    """Writes frames with exact times to MP4 (H.264) or WebM (VP9); use it in a `with` block.
+    """Writes frames to MP4 or MKV (H.264) or WebM (VP9); use it in a `with` block.
 
     The file appears under its name when the block ends well, and not at all otherwise. H.264 in
-    4:2:0 knows even sizes only: MP4 repeats the last row or column of an odd one.
+    4:2:0 knows even sizes only: the last row or column of an odd one is repeated.
 
     Args:
-        path: ends in `.mp4` or `.webm`.
+        path: ends in `.mp4`, `.mkv` or `.webm`.
         width: columns.
         height: rows.
         rate: frames per second, a hint for the encoder; times are those of the frames.
-        time_base: seconds per tick of the clock that times are rounded to; WebM's is 1/1000.
+        time_base: seconds per tick of the clock that times are rounded to, 1/90000 where it has
+            more than `FINEST` ticks a second; that of WebM and MKV is 1/1000 in any case.
         audio: a file whose first sound track is copied, packet by packet.
         alpha: keep transparency (WebM only).
 
     Raises:
-        UserError: another suffix, alpha in MP4, or the disk refuses.
+        UserError: another suffix, alpha in H.264, a size that the encoder refuses, or the disk.
     """
 
     def __init__(
@@ -68,14 +90,24 @@ class VideoWriter:
         alpha: bool = False,
     ) -> None:
         self.path = Path(path)
-        self._mp4 = self.path.suffix.lower() == ".mp4"
-        if self.path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{path}: videos are written as .mp4 or .webm; choose one of these.")
-        if alpha and self._mp4:
-            raise UserError(f"{path}: MP4 cannot hold transparency; write .webm, .gif or .png.")
-        self._padding = (width % 2, height % 2) if self._mp4 else (0, 0)
+        suffix = self.path.suffix.lower()
+        if suffix not in SUFFIXES:
+            raise UserError(f"{path}: videos are written as {' '.join(SUFFIXES)}; choose one.")
+        self._kind = _KINDS[suffix]
+        if alpha and not holds_alpha(self.path):
+            kind = suffix[1:].upper()
+            raise UserError(f"{path}: {kind} cannot hold transparency; write .webm, .gif or .png.")
+        even = self._kind.codec == "libx264"
+        self._padding = (width % 2, height % 2) if even else (0, 0)
         self._size = (width + self._padding[0], height + self._padding[1])
-        self._rate, self._clock, self._audio = rate, time_base, audio
+        if even and max(self._size) > LONGEST_SIDE:
+            raise UserError(
+                f"{path}: H.264 holds at most {LONGEST_SIDE} pixels a side, not {width}x{height}; "
+                "write .webm, .gif, or a folder of frames."
+            )
+        self._rate, self._audio = rate, audio
+        self._clock = time_base if time_base.denominator <= FINEST else Fraction(1, 90_000)
+        self._last = -1  # tick of the frame before
         self._format = "yuva420p" if alpha else "yuv420p"
         self._matrix = matrix(*self._size)
         self._durations: dict[int, int] = {}
@@ -85,7 +117,7 @@ class VideoWriter:
         with self._telling(), ExitStack() as stack:
             temporary = stack.enter_context(replacing(self.path))
             self._container: Any = stack.enter_context(
-                av.open(str(temporary), "w", format="mp4" if self._mp4 else "webm")
+                av.open(str(temporary), "w", format=self._kind.format)
             )
             self._stream = self._video_stream()
             self._sound = self._sound_packets(stack)
@@ -93,12 +125,12 @@ class VideoWriter:
         return self
 
     def _video_stream(self) -> Any:
-        codec = "libx264" if self._mp4 else "libvpx-vp9"
-        stream = self._container.add_stream(codec, rate=self._rate)
+        # A hint; a damaged file may declare what does not fit into the encoder's 32 bits.
+        rate = self._rate.limit_denominator(FINEST) if self._rate < FINEST else FINEST
+        stream = self._container.add_stream(self._kind.codec, rate=rate)
         stream.width, stream.height = self._size
         stream.pix_fmt = self._format
-        # Visually lossless. VP9's default speed takes ten times as long for 2 % of the size.
-        stream.options = {"crf": "16"} | ({} if self._mp4 else {"b": "0", "cpu-used": "4"})
+        stream.options = self._kind.options
         context = stream.codec_context
         context.time_base = stream.time_base = self._clock
         tag = 1 if self._matrix == Colorspace.ITU709 else 6  # AVCOL_*_BT709, AVCOL_*_SMPTE170M
@@ -116,17 +148,25 @@ class VideoWriter:
         shift = round(origin_of(source) / track.time_base)
 
         def packets() -> Iterator[Any]:
-            for packet in source.demux(track):
-                if packet.dts is not None:  # the last one, which only flushes, has none
-                    packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-                    packet.stream = copy
-                    yield packet
+            try:
+                for packet in source.demux(track):
+                    if packet.dts is not None:  # the last one, which only flushes, has none
+                        pts = packet.dts if packet.pts is None else packet.pts
+                        packet.pts, packet.dts = pts - shift, packet.dts - shift
+                        packet.stream = copy
+                        yield packet
+            except av.FFmpegError as error:
+                raise UserError(
+                    f"the sound of {self._audio} is damaged ({error.strerror}); copy or download "
+                    "the file again."
+                ) from error
 
         return packets()
 
     def add(self, frame: Frame) -> None:
-        """Write the next frame; its time must be later than that of the one before."""
+        """Write the next frame, at the tick nearest to its time that no frame has yet."""
         start, stop = (round(t / self._clock) for t in (frame.time, frame.time + frame.duration))
+        self._last = start = max(start, self._last + 1)
         picture = self._picture(frame)
         picture.pts, picture.time_base = start, self._clock
         self._durations[start] = max(stop - start, 1)
@@ -183,9 +223,15 @@ class VideoWriter:
 
 
 def copies_audio(codec: str, path: Path) -> bool:
-    """Return whether the container that `path` names can hold sound of this codec as it is."""
-    formats = {".mp4": ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac", "mp2")}
-    return codec in formats.get(path.suffix.lower(), ("opus", "vorbis"))
+    """Return whether the file that `path` names can hold sound of this codec as it is."""
+    kind = _KINDS.get(path.suffix.lower())
+    return kind is not None and codec in kind.sounds
+
+
+def holds_alpha(path: Path) -> bool:
+    """Return whether the file that `path` names can hold transparent pixels."""
+    kind = _KINDS.get(path.suffix.lower())
+    return kind is None or kind.codec == "libvpx-vp9"
 
 
 def _padded(planes: Tensor, right: int, bottom: int) -> Tensor:
