@@ -20,7 +20,9 @@ from torch import Tensor
 from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.ccdnet import CCDNet
 from unlossy.models.film import FILM
+from unlossy.models.superslomo import SuperSloMo
 from unlossy.networks.patchgan import PatchGAN
+from unlossy.networks.slomo import intermediate_flows, interpolated
 
 MEAN, CLOSE, SHARE = 1e-5, 1e-4, 0.999
 
@@ -61,6 +63,29 @@ def basicvsr(file: Tensors) -> Pairs:
     return pairs
 
 
+def slomo(file: Tensors) -> Pairs:
+    """`netA.*`, `netB.*`, `gif0/1`, `frame0/1`, `times` (T,), and what came out, flows in tanh."""
+    networks = {key: value for key, value in file.items() if key.startswith("net")}
+    model, times = SuperSloMo.from_official(networks).eval(), file["times"].flatten()
+    gif0, gif1, frame0, frame1 = (
+        (file[key] + 1) / 2 for key in ("gif0", "gif1", "frame0", "frame1")
+    )
+    flows = model.flow(gif0, gif1), model.flow(gif1, gif0)
+    scale = model.max_flow
+    made = interpolated(model.refine, frame0, frame1, flows, times, scale, residual=False)
+    t = times.view(-1, 1, 1, 1)
+    to_first, to_last = intermediate_flows(flows[0][:, None], flows[1][:, None], t)
+    ours = {
+        "interpolated": made.frames * 2 - 1,
+        "flow01": flows[0] / scale,
+        "flow10": flows[1] / scale,
+        "flow_t0": to_first / scale,
+        "flow_t1": to_last / scale,
+        "visibility_t0": made.visibility,
+    }
+    return {name: (value, file[name]) for name, value in ours.items()}
+
+
 def film(file: Tensors) -> Pairs:
     """`weights/*` in TensorFlow's layout, `pyramid_levels`, `frame0`, `frame1`, what came out."""
     weights = within(file, "weights/")
@@ -83,6 +108,7 @@ KINDS: tuple[tuple[frozenset[str], Callable[[Tensors], Pairs]], ...] = (
     (frozenset({"base.inconv.0.weight", "gif", "init"}), ccdnet),
     (frozenset({"net.0.weight", "input", "logits"}), patchgan),
     (frozenset({"net.fusion.weight", "frames", "upsampled_x4"}), basicvsr),
+    (frozenset({"netA.inconv.0.weight", "gif0", "frame0", "times"}), slomo),
     (frozenset({"pyramid_levels", "frame0", "frame1", "image"}), film),
 )
 

@@ -9,11 +9,12 @@ from safetensors.torch import load_file, save_file
 
 from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.ccdnet import CCDNet
+from unlossy.networks.flow_unet import FlowUNet
 
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("name", ["ccdnet", "patchgan", "basicvsr"])
+@pytest.mark.parametrize("name", ["ccdnet", "patchgan", "basicvsr", "slomo"])
 def test_our_networks_give_the_authors_results(name, capsys):
     assert main([str(HERE / f"{name}.safetensors")]) == 0
     assert "FAILED" not in capsys.readouterr().out
@@ -21,7 +22,12 @@ def test_our_networks_give_the_authors_results(name, capsys):
 
 @pytest.mark.parametrize(
     ("name", "key", "change"),
-    [("ccdnet", "refine.upconv2.up.bias", 1e-2), ("patchgan", "net.6.running_var", 1e-3)],
+    [
+        ("ccdnet", "refine.upconv2.up.bias", 1e-2),
+        ("patchgan", "net.6.running_var", 1e-3),
+        ("slomo", "netA.outconv.bias", 1e-3),
+        ("slomo", "netB.upconv5.conv.2.bias", 1e-2),
+    ],
 )
 def test_a_slightly_wrong_weight_fails(tmp_path, name, key, change):
     tensors = load_file(HERE / f"{name}.safetensors")
@@ -69,6 +75,50 @@ def test_sizes_of_a_basicvsr_come_from_the_shapes(tmp_path, channels, blocks, sh
             file["flow_0_to_1"] = model.spynet(frames[:, 0], frames[:, 1])
     file |= {f"net.{key}": value.contiguous() for key, value in model.state_dict().items()}
     save_file(file, tmp_path / "own")
+    assert main([str(tmp_path / "own")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("widths", "times", "size"),
+    [((2, 3), [0.1], (33, 50)), ((3, 2), [0.3, 0.5, 0.6, 0.9], (64, 32))],
+)
+def test_sizes_of_a_slomo_come_from_the_shapes(tmp_path, widths, times, size):
+    """Against the pipeline written out in its own range, [-1, 1] and shares of 30 pixels."""
+    nets = {"netA": FlowUNet(6, 2, widths[0]), "netB": FlowUNet(16, 5, widths[1])}
+    file = {}
+    for name, net in nets.items():
+        torch.nn.init.normal_(net.outconv.weight, std=0.02)
+        file |= {f"{name}.{key}": value for key, value in net.state_dict().items()}
+    images = torch.rand(4, 2, 3, *size) * 2 - 1
+    file |= dict(zip(("gif0", "gif1", "frame0", "frame1"), images.unbind(), strict=True))
+    gif0, gif1, first, last = images
+
+    def warped(x, flow):
+        grid = torch.stack(torch.meshgrid(*(torch.arange(n) for n in size[::-1]), indexing="xy"))
+        grid = (grid + 30 * flow).movedim(1, -1) * 2 / (torch.tensor(size[::-1]) - 1) - 1
+        return torch.nn.functional.grid_sample(x, grid.clamp(-1, 1), align_corners=True)
+
+    with torch.no_grad():
+        flow01 = nets["netA"](torch.cat([gif0, gif1], 1)).tanh()
+        flow10 = nets["netA"](torch.cat([gif1, gif0], 1)).tanh()
+        frames, to_first, to_last, visible = [], [], [], []
+        for t in times:
+            f0 = -t * (1 - t) * flow01 + t * t * flow10
+            f1 = (1 - t) ** 2 * flow01 - t * (1 - t) * flow10
+            seen = torch.cat([first, last, warped(first, f0), warped(last, f1), f0, f1], 1)
+            told = nets["netB"](seen).tanh()
+            v0 = (told[:, 4:] + 1) / 2
+            a, b = (1 - t) * v0, t * (1 - v0)
+            mixed = a * warped(first, told[:, :2]) + b * warped(last, told[:, 2:4])
+            frames.append(mixed / (a + b + 1e-8))
+            to_first.append(f0)
+            to_last.append(f1)
+            visible.append(v0)
+    file |= {"flow01": flow01, "flow10": flow10, "times": torch.tensor(times)}
+    lists = {"interpolated": frames, "flow_t0": to_first, "flow_t1": to_last}
+    lists["visibility_t0"] = visible
+    file |= {name: torch.stack(values, 1) for name, values in lists.items()}
+    save_file({k: v.contiguous() for k, v in file.items()}, tmp_path / "own")
     assert main([str(tmp_path / "own")]) == 0
 
 

@@ -37,7 +37,7 @@ from torch.utils.checkpoint import checkpoint
 
 from unlossy.errors import UserError
 from unlossy.models.model import MEMORY, EnhancementModel
-from unlossy.models.weights import EMBEDDED, read_weights
+from unlossy.models.weights import EMBEDDED, read_weights, state_in
 from unlossy.networks.detail import see_detail
 from unlossy.networks.flow import SPyNet, warp
 from unlossy.networks.residual import Trunk
@@ -142,7 +142,7 @@ class BasicVSR(EnhancementModel):
             UserError: names or shapes that are not a BasicVSR's, or not one of that scale.
         """
         try:
-            weights: dict[str, Tensor] = dict(_bare(state))
+            weights: dict[str, Tensor] = dict(state_in(state))
             channels = weights["fusion.weight"].shape[0]
             blocks = sum(k.startswith("forward_trunk.main.2.") for k in weights) // 4
             has_upconv = "upconv1.weight" in weights
@@ -249,14 +249,6 @@ def _kept(features: Iterator[Tensor], count: int) -> list[Tensor]:
     return list(whole)
 
 
-def _bare(content: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    """Return the state dict inside a file of BasicSR or of ours."""
-    for key in ("params_ema", "params", "state_dict"):
-        if isinstance(inner := content.get(key), Mapping):
-            return inner
-    return content
-
-
 def _unofficial(reason: str) -> UserError:
     return UserError(
         f"This is no official BasicVSR: {reason.rstrip('.')}; give a file of BasicSR's BasicVSR."
@@ -266,7 +258,7 @@ def _unofficial(reason: str) -> UserError:
 def _read_flow(path: str | Path) -> SPyNet:
     content = read_weights(path)
     try:
-        return SPyNet.from_weights(_bare(content))
+        return SPyNet.from_weights(state_in(content))
     except _FOREIGN as error:
         raise UserError(
             f"The flow_ckpt {path} holds no SPyNet; give BasicSR's SPyNet file or a checkpoint of "

@@ -75,10 +75,10 @@ class Interpolator(EnhancementModel):
             UserError: in training mode, the clips are no pairs of frames, or none lacks a frame.
         """
         t_in, t_out = _times(batch)
-        keys = self.keys(batch)
         places = [_place(t, t_in) for t in t_out]
         if self.training:
             self._refuse_what_teaches_nothing(len(t_in), [t for _, t in places])
+        keys = self.keys(batch)
         frames = [keys[:, k, :3] for k, _ in places]
         extras: dict[str, Tensor] = {}
         for k, group in groupby(range(len(places)), key=lambda i: places[i][0]):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from unlossy.errors import UserError
 
@@ -46,4 +48,12 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         raise UserError(damaged) from error
     if not isinstance(content, dict):
         raise UserError(damaged)
+    return content
+
+
+def state_in(content: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """Return the state dict inside a file of BasicSR, of GIF2Video or of ours, or `content`."""
+    for key in ("params_ema", "params", "model_netG", "state_dict"):
+        if isinstance(inner := content.get(key), Mapping):
+            return inner
     return content
