@@ -92,6 +92,15 @@ def restores(description: Mapping[str, Any]) -> bool:
     return issubclass(kind, EnhancementModel) and kind.restores
 
 
+def interpolates(description: Mapping[str, Any]) -> bool:
+    """Return whether the model that `describe` described makes frames between frames.
+
+    Raises:
+        UserError: it is no network of this version's.
+    """
+    return bool(getattr(_class(description["model"].get("_target_")), "interpolates", False))
+
+
 def fingerprint(path: str | Path) -> str:
     """Return the SHA-256, in hexadecimal, of the model in a checkpoint: configuration and weights.
 

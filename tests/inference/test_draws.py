@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unlossy.inference.enhance import restored_frames
+from unlossy.inference.streaming import restored_frames
+from unlossy.inference.timeline import Timeline
 from unlossy.inference.windows import clip_generator, code_lengths, named_windows, restored_windows
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Restored, Sample
@@ -100,7 +101,9 @@ def test_the_order_of_the_clips_changes_nothing() -> None:
 def test_a_file_that_comes_in_parts_is_not_drawn_alike_in_each() -> None:
     frames = sample("a.mp4", 11)["degraded"][0]
     stream = (Frame(rgb, None, Fraction(n), Fraction(1)) for n, rgb in enumerate(frames))
-    pictures = [frame.rgb for frame in restored_frames(Noise().eval(), stream, Path("a.mp4"))]
+    planned = Timeline(1, Fraction(1)).plan(stream)
+    results = restored_frames(Noise().eval(), planned, Path("a.mp4"))
+    pictures = [result.after.rgb for result in results]
     assert torch.equal(torch.stack(pictures), drawn(restored_windows(Noise(), sample("a.mp4", 11))))
 
 

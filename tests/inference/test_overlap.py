@@ -27,9 +27,14 @@ def test_an_error_of_the_reader_is_raised_where_its_items_are_taken(error):
         raise error("here")
 
     taken = []
-    with pytest.raises(error, match="here"), ahead(broken()) as items:
-        for item in items:
-            taken.append(item)  # noqa: PERF402
+
+    def take() -> None:
+        with ahead(broken()) as items:
+            for item in items:
+                taken.append(item)  # noqa: PERF402
+
+    with pytest.raises(error, match="here"):
+        take()
     assert taken == [0, 1, 2]
     assert threads() == 0
 

@@ -45,7 +45,7 @@ def test_a_factor_divides_every_delay_of_a_gif():
 
 
 def test_24_to_60():
-    """Two and a half frames for each one: 0, .4, .8, 1.2, 1.6, 2, 2.4, ... and the last one held."""
+    """Two and a half frames for each one: 0, .4, .8, 1.2, 1.6, 2, 2.4, 2.8, and the last held."""
     found = slots(Timing(fps=F(60)).timeline(F(24), 1), [F(1, 24)] * 4)
     assert [place for place, _ in found] == [F(2 * k, 5) for k in range(8)] + [3, 3]
     assert [slot.time for _, slot in found] == [F(k, 60) for k in range(10)]

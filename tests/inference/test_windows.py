@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unlossy.inference.enhance import restored_frames
+from unlossy.inference.streaming import restored_frames
+from unlossy.inference.timeline import Timeline
 from unlossy.inference.windows import named_windows, restored_windows
 from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.model import EnhancementModel
@@ -269,6 +270,7 @@ def test_a_file_is_held_a_window_at_a_time():
 
     model, frames = Recurrent().eval(), clip(150)
     stream = (Frame(rgb, None, Fraction(n), Fraction(1)) for n, rgb in enumerate(frames))
-    pictures = [frame.rgb for frame in restored_frames(model, stream, Path("a.mp4"))]
+    planned = Timeline(1, Fraction(1)).plan(stream)
+    pictures = [result.after.rgb for result in restored_frames(model, planned, Path("a.mp4"))]
     assert torch.equal(torch.stack(pictures), restored(Halve(), sample(frames)))
     assert model.seen == [68, 76, 38]

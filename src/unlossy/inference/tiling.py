@@ -8,7 +8,8 @@
             reach RAMP                  the complement, so seams of a wider network do not show
 
 A tile starts at a multiple of `model.multiple`, or strided layers would sample another phase. The
-result equals the untiled one where the network sees no further than its `reach`.
+result equals the untiled one where the network sees no further than its `reach`. What a tile alone
+would decide otherwise, whether a scene is cut, is decided before on the whole frame.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unlossy.models.interpolator import Interpolator
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample
 
@@ -69,6 +71,8 @@ def tiled(
     pixels = budget // (batch_size * frames)
     if height * width <= pixels:
         return _restored(restore, batch, dtype)
+    if isinstance(model, Interpolator):
+        batch = model.surveyed(batch)
     rows, columns = (
         list(tiles(length, isqrt(pixels), model.reach, model.multiple, model.scale))
         for length in (height, width)
@@ -104,6 +108,12 @@ def overhead(height: int, width: int, pixels: int, reach: int, multiple: int = 1
     if max(rows) * max(columns) > pixels:
         return inf
     return sum(rows) * sum(columns) / (height * width)
+
+
+def least_side(model: EnhancementModel) -> int:
+    """Return the side of the smallest tile: half of it is margins and ramps."""
+    margin, ramp = _margins(model.reach, model.multiple)
+    return 2 * (2 * margin + ramp)
 
 
 def tiles(length: int, side: int, reach: int, multiple: int = 1, scale: int = 1) -> Iterator[Tile]:

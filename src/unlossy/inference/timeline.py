@@ -26,7 +26,7 @@ from unlossy.video import Frame
 
 FASTEST = 1000  # frames per second: WebM and MKV count milliseconds
 LONGEST = 50_000  # output frames of one input frame: a GIF's longest delay at 60 a second is 39,321
-# On an even grid, so near to an input frame it is that frame: clocks of milliseconds jitter as much.
+# On an even grid, so near to an input frame is that frame: clocks of milliseconds jitter as much.
 SNAP = Fraction(1, 32)
 CLOCK = 90_000  # ticks per second, at least
 

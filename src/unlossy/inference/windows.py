@@ -7,7 +7,8 @@
 Frames wait as uint8 on the CPU and become float32 on the model's device, window by window, so
 memory does not grow with the clip. Where a window does not fit the budget, it is cut into fewer
 frames, into tiles, or both: whichever has the model look at the fewest pixels twice. A recurrent
-model with a long context takes small tiles of many frames, one without context whole frames.
+model with a long context takes small tiles of many frames, one without context whole frames. A
+model that interpolates is asked for a few frames at a time, however many are wanted between two.
 
 A model that draws does so from one generator per clip, seeded by (seed, name of the clip), which
 every window goes on with: the order of clips changes nothing, nor does the length of the windows
@@ -30,6 +31,9 @@ from unlossy.inference.tiling import Restore, overhead, tiled
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample, to_float
 
+MADE = 16  # frames that an interpolating model makes at once
+MADE_PIXELS = 2**24  # that they may have together: 200 MB as floats
+
 
 def clip_generator(name: str, seed: int) -> torch.Generator:
     """Return what a model draws from on one clip: the same one everywhere and ever after."""
@@ -45,6 +49,7 @@ def restored_windows(
     budget: int | None = None,
     dtype: torch.dtype = torch.float32,
     part: range | None = None,
+    tile: int | None = None,
     seed: int = 0,
     generator: torch.Generator | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
@@ -58,6 +63,7 @@ def restored_windows(
         budget: degraded pixels to go through the model at once, None for the model's own.
         dtype: precision of autocast.
         part: degraded frames to restore, the others being their context; None is all.
+        tile: side of the tiles in degraded pixels, in place of what the budget would allow.
         seed: of the model's draws, together with the clip's name.
         generator: one to go on drawing from instead, where a clip comes in parts or is drawn again.
 
@@ -70,7 +76,7 @@ def restored_windows(
     def restore(window: Sample) -> dict[str, Tensor]:
         return {"": model.restore(window, generator=draws)}
 
-    for where, clips in _windows(restore, model, sample, length, budget, dtype, part):
+    for where, clips in _windows(restore, model, sample, length, budget, dtype, part, tile):
         yield where, clips[""]
 
 
@@ -124,30 +130,20 @@ def _windows(
     length: int | None,
     budget: int | None,
     dtype: torch.dtype,
-    part: range | None,
+    part: range | None = None,
+    tile: int | None = None,
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    t_in, t_out = sample["t_in"][0].contiguous(), sample["t_out"][0].contiguous()
     _, frames, _, height, width = sample["degraded"].shape
     part = range(frames) if part is None else part
     budget = model.budget if budget is None else budget
-    longest = min(model.window if length is None else length, len(part))
-    length = _fitting(model, longest, budget, frames, (height, width))
+    length = min(model.window if length is None else length, len(part))
+    if tile is None:
+        length = _fitting(model, length, budget, frames, (height, width))
+    else:
+        length = max(1, min(length, budget // tile**2 - 2 * model.context))
     device = _device(model)
-    for first in range(part.start, part.stop, length):
-        stop = min(first + length, part.stop)
-        seen = slice(max(0, first - model.context), min(frames, stop + model.context))
-        kept = slice(
-            0 if first == 0 else int(torch.searchsorted(t_out, t_in[first])),
-            len(t_out) if stop == frames else int(torch.searchsorted(t_out, t_in[stop])),
-        )
-        if kept.start == kept.stop:
-            continue
-        # Asked for: every time inside what is seen, so that frame-by-frame models keep S == T.
-        after = int(torch.searchsorted(t_out, t_in[seen.stop - 1], right=True))
-        asked = slice(
-            0 if seen.start == 0 else int(torch.searchsorted(t_out, t_in[seen.start])),
-            len(t_out) if seen.stop == frames else max(kept.stop, after),
-        )
+    for seen, asked, kept in _spans(model, sample, part, length):
+        pixels = budget if tile is None else tile**2 * (seen.stop - seen.start)
         inner = slice(kept.start - asked.start, kept.stop - asked.start)
         # In one expression: a name would keep this window's floats while the next one is restored.
         yield (
@@ -155,10 +151,45 @@ def _windows(
             {
                 name: _bytes(clip[0, inner])
                 for name, clip in tiled(
-                    restore, model, to_float(_cut(sample, seen, asked, device)), budget, dtype
+                    restore, model, to_float(_cut(sample, seen, asked, device)), pixels, dtype
                 ).items()
             },
         )
+
+
+def _spans(
+    model: EnhancementModel, sample: Sample, part: range, length: int
+) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield per window the degraded frames seen, and of t_out what is asked for and what is kept.
+
+    A frame-by-frame model is asked for every time inside what is seen, so that S == T; one that
+    interpolates just for what is kept, in at most `MADE` frames: of few pairs, or of a part of one.
+    """
+    t_in, t_out = sample["t_in"][0].contiguous(), sample["t_out"][0].contiguous()
+    _, frames, _, height, width = sample["degraded"].shape
+    most = max(1, min(MADE, MADE_PIXELS // (height * width * model.scale**2)))
+
+    def up_to(index: int) -> int:
+        """Of t_out, how many lie before degraded frame `index`; none precedes the first one."""
+        ends = {0: 0, frames: len(t_out)}
+        return ends[index] if index in ends else int(torch.searchsorted(t_out, t_in[index]))
+
+    first = part.start
+    while first < part.stop:
+        stop = min(first + length, part.stop)
+        while model.interpolates and stop > first + 1 and up_to(stop) - up_to(first) > most:
+            stop -= 1
+        seen = slice(max(0, first - model.context), min(frames, stop + model.context))
+        kept = slice(up_to(first), up_to(stop))
+        if model.interpolates:
+            for start in range(kept.start, kept.stop, most):
+                some = slice(start, min(start + most, kept.stop))
+                yield seen, some, some
+        elif kept.start < kept.stop:
+            after = int(torch.searchsorted(t_out, t_in[seen.stop - 1], right=True))
+            last = len(t_out) if seen.stop == frames else max(kept.stop, after)
+            yield seen, slice(up_to(seen.start), last), kept
+        first = stop
 
 
 def _fitting(
