@@ -1,4 +1,4 @@
-"""Learning rates that restart, and one that rises and falls; each parameter group from its own.
+"""Learning rates that restart, that rise and fall, or go down stairs; each group from its own.
 
     lr(step) = eta_min + w_i (lr_0 - eta_min) (1 + cos(pi (step - s_i) / p_i)) / 2
                in period i, which has p_i steps and begins at s_i = p_1 + ... + p_{i-1}
@@ -8,6 +8,8 @@ EDVR's training code (CosineAnnealingLR_Restart). Stepped once per batch.
 
 OneCycle is torch's (Smith and Topin, "Super-Convergence", 2019), which gives one number for its
 highest rate to all groups alike, and so would train a flow network as fast as the rest.
+
+Staircase is torch's StepLR with the length of a stair told by the run: FILM's, of four.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from itertools import accumulate
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
 
 from unlossy.errors import UserError
 
@@ -99,3 +101,25 @@ class OneCycle(OneCycleLR):
         super().__init__(
             optimizer, peaks, total_steps, pct_start=pct_start, cycle_momentum=cycle_momentum
         )
+
+
+class Staircase(StepLR):
+    """The same number of steps at each of several rates, each `gamma` times the one before.
+
+    Args:
+        optimizer: its rates are the highest.
+        total_steps: of the run.
+        stairs: rates, >= 1.
+        gamma: > 0.
+
+    Raises:
+        UserError: one of these numbers is out of range.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, stairs: int, gamma: float) -> None:
+        if stairs < 1 or not gamma > 0:
+            raise UserError(
+                f"A staircase got stairs={stairs}, gamma={gamma}; use 1 stair or more and a gamma "
+                "above 0."
+            )
+        super().__init__(optimizer, math.ceil(total_steps / stairs), gamma)
