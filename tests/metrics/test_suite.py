@@ -90,6 +90,61 @@ def test_a_clip_of_exact_frames_is_blank() -> None:
     assert all(math.isnan(found[name]) for name in DIRECTION if name != "psnr_all")
 
 
+def dropped(clean: Tensor, restored: Tensor, degraded: Tensor) -> dict[str, float]:
+    """The row of a clip of which frames 0, 3, 6 were kept."""
+    scores = VideoScores(None)
+    clip = scores.start(scores.reference(clean, degraded, kept=[0, 3, 6]))
+    for frames in restored.split(4):
+        clip.add(frames)
+    return clip.row()
+
+
+def test_where_frames_were_dropped_the_others_are_observed() -> None:
+    clean = torch.full((7, 3, 4, 4), 100, dtype=torch.uint8)
+    restored = clean + torch.tensor([0, 1, 2, 0, 4, 8, 0]).view(-1, 1, 1, 1).byte()
+    found = dropped(clean, restored, clean[::3])
+
+    def decibels(square: float) -> float:
+        return 20 * math.log10(255) - 10 * math.log10(square)
+
+    between = [decibels(d * d) for d in (1, 2, 4, 8)]
+    assert (found["frames"], found["exact"]) == (7, 3)
+    assert found["psnr"] == pytest.approx(sum(between) / 4)
+    assert found["psnr_all"] == pytest.approx((300 + sum(between)) / 7)
+    # One error over frames 0 to 3, both included, and over 3 to 6.
+    runs = decibels((1 + 4) / 4), decibels((16 + 64) / 4)
+    assert found["psnr_clip"] == pytest.approx(sum(runs) / 2)
+    assert dropped(clean, clean, clean[::3])["psnr_clip"] == 100.0
+
+
+def test_a_key_frame_that_the_medium_changed_is_not_observed() -> None:
+    clean = torch.full((7, 3, 4, 4), 100, dtype=torch.uint8)
+    restored = clean + torch.tensor([0, 1, 2, 5, 4, 8, 3]).view(-1, 1, 1, 1).byte()
+    quantised = clean[::3].clone()
+    quantised[1:, 0, 0, 0] += 1
+    found, values = dropped(clean, restored, quantised), psnr(restored, clean)
+    assert found["exact"] == 1
+    assert found["psnr"] == pytest.approx(sum(values[1:]) / 6)
+    assert found["psnr_clip"] == pytest.approx(
+        (psnr_of(1 + 4 + 25, 4) + psnr_of(25 + 16 + 64 + 9, 4)) / 2
+    )
+
+
+def psnr_of(total: float, frames: int) -> float:
+    return 10 * math.log10(255**2 * frames / total)
+
+
+def test_without_dropped_frames_there_are_no_runs() -> None:
+    restored, clean = clips()
+    assert math.isnan(row(restored, clean, clean // 2)["psnr_clip"])
+    scores = VideoScores(None)
+    still = scores.start(scores.reference(clean[:1], clean[:1], kept=[0]))
+    still.add(restored[:1])
+    assert math.isnan(still.row()["psnr_clip"])
+    with pytest.raises(ValueError, match="degraded holds 2 frames where 3 of 5"):
+        scores.reference(clean, clean[::3], kept=[0, 2, 4])
+
+
 @pytest.mark.parametrize("degraded", [None, torch.zeros(5, 3, 12, 16, dtype=torch.uint8)])
 def test_a_medium_of_another_size_keeps_no_frame_exactly(degraded: Tensor | None) -> None:
     _, clean = clips()
