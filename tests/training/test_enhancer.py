@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from unlossy.degradations.gif import Gif
 from unlossy.errors import UserError
 from unlossy.losses.adversarial import Adversary
+from unlossy.losses.likelihood import CrossEntropy
 from unlossy.losses.objective import Objective, Term, Weighted
 from unlossy.losses.pixel import PixelLoss
 from unlossy.metrics.suite import VideoScores
@@ -109,6 +110,16 @@ def test_a_term_that_the_model_does_not_provide_for_is_named():
 
     with pytest.raises(UserError, match="'warp' needs 'flow', which CCDNet does not provide"):
         introduce(CCDNet(2, 4), Objective({"warp": Weighted(1.0, Warp())}))
+
+
+def test_a_model_that_reads_the_clean_clip_is_trained_on_its_likelihood():
+    class Reader(Identity):
+        trainable = teacher_forced = True
+        provides = frozenset({"logits"})
+
+    with pytest.raises(UserError, match=r"must learn its likelihood.*loss=nll"):
+        introduce(Reader(), objective())
+    introduce(Reader(), Objective({"ce": Weighted(1.0, CrossEntropy())}))
 
 
 def test_a_classical_filter_is_not_trained():
