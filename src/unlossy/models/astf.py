@@ -14,9 +14,9 @@ are ours: the first is calibrated (`fit`), the second makes y lose PSNR as the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from copy import deepcopy
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from kornia.filters import filter2d_separable
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from unlossy.errors import UserError
 from unlossy.models.model import MEMORY, EnhancementModel, pad_to_multiple
-from unlossy.models.weights import EMBEDDED, read_weights
+from unlossy.models.stages import load_stage
+from unlossy.models.weights import EMBEDDED
 from unlossy.networks.variance_mask import VarianceMask
 from unlossy.sample import Restored, Sample, to_float
 
@@ -104,7 +105,7 @@ class ASTF(EnhancementModel):
         self.s, self.e1, self.e2 = network, deepcopy(network), deepcopy(network)
         for stage, (key, path) in zip((self.s, self.e1, self.e2), paths.items(), strict=True):
             if path is not None and path != EMBEDDED:
-                _load_stage(stage, key, path)
+                load_stage(stage, path, key, "model.network")
         self.mask = VarianceMask() if mask is None else mask
         self.sharpen = sharpen
         self.drop: float | None = None  # dB that f lies below e2 on the clips of `fit`
@@ -220,71 +221,3 @@ def unsharp(clip: Tensor, amount: float) -> Tensor:
     border = "reflect" if min(frames.shape[-2:]) > 1 else "replicate"
     blurred = torch.as_tensor(filter2d_separable(frames, kernel, kernel, border)).view_as(clip)
     return clip + amount * (clip - blurred)
-
-
-def _load_stage(network: EnhancementModel, key: str, path: str) -> None:
-    """Load the weights of a checkpoint of ours into the network.
-
-    Options such as CCDNet's `update` change what weights mean and not their shapes, so the network
-    that the checkpoint describes must restore a clip of noise to the same.
-    """
-    content: dict[str, Any] = read_weights(path)
-    target = f"{type(network).__module__}.{type(network).__name__}"
-    match content:
-        case {"unlossy": {"model": {"_target_": str(found), **options}}, "state_dict": dict(state)}:
-            pass
-        case _:
-            raise UserError(f"{key}={path} is no checkpoint of ours; give one of model.network's.")
-    if found != target:
-        raise UserError(f"{key}={path} holds {found}, not {target}; set model.network to it.")
-    weights = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
-    try:
-        network.load_state_dict(weights)
-        theirs = _described(type(network), options)
-        theirs.load_state_dict(weights)
-        same = torch.equal(_of_noise(network), _of_noise(theirs))
-    except (RuntimeError, TypeError) as error:  # other shapes; options of another version
-        raise _other_network(network, key, path, options) from error
-    if not same:
-        raise _other_network(network, key, path, options)
-
-
-def _described(kind: type[EnhancementModel], options: Mapping[Any, Any]) -> EnhancementModel:
-    """Build a network from plain options, reading no file; random numbers stay where they are."""
-    plain = {
-        key: EMBEDDED if key.endswith("_ckpt") and value is not None else value
-        for key, value in options.items()
-        if not key.startswith("_")  # Hydra's
-    }
-    with torch.random.fork_rng(devices=[]):
-        return kind(**plain)
-
-
-@torch.no_grad()
-def _of_noise(network: EnhancementModel) -> Tensor:
-    noise = torch.rand(1, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    times = torch.arange(2.0)[None]
-    training = network.training
-    restored = network.eval().restore(
-        Sample(
-            name=["noise"],
-            degraded=noise,
-            t_in=times,
-            t_out=times,
-            side={},
-            target={},
-            bits=torch.zeros(1),
-        )
-    )
-    network.train(training)
-    return restored
-
-
-def _other_network(
-    network: EnhancementModel, key: str, path: str, options: Mapping[Any, Any]
-) -> UserError:
-    asked = ", ".join(f"{option}={value}" for option, value in options.items())
-    return UserError(
-        f"{key}={path} holds a {type(network).__name__} of other sizes, parts or options; set "
-        f"model.network to its options, which are {asked or 'the default ones'}."
-    )
