@@ -97,7 +97,7 @@ class Minterpolate(Interpolator):
 
 def _parts(batch: Sample) -> int:
     """Return into how many even steps all wanted times divide the way between two frames."""
-    t_in, t_out = batch["t_in"][0], batch["t_out"][0].contiguous()
+    t_in, t_out = (batch[key][0].contiguous() for key in ("t_in", "t_out"))
     if len(t_in) == 1:
         return 1
     after = torch.searchsorted(t_in, t_out, right=True).clamp(1, len(t_in) - 1)
