@@ -37,5 +37,8 @@ class CrossEntropy(Term):
         if self.detached:
             logits = logits.detach()
         labels = to_levels(batch["clean"], logits.shape[3])  # (B, T, colors, H, W)
+        # Levels last, where networks that work channels last have them: nothing is copied.
+        logits = logits.permute(0, 1, 4, 5, 2, 3).flatten(0, 4)
+        labels = labels.permute(0, 1, 3, 4, 2).flatten()
         # Half precision would lose what a level among 256 weighs.
-        return functional.cross_entropy(logits.flatten(0, 2).float(), labels.flatten(0, 2))
+        return functional.cross_entropy(logits.float(), labels)

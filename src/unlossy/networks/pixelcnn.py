@@ -155,7 +155,7 @@ class PixelCNN(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """Return logits; those of a sub-pixel depend on the sub-pixels before it alone."""
-        x = y - 0.5
+        x = (y - 0.5).contiguous(memory_format=torch.channels_last)
         v = self.first_vertical(x)  # (N, C, H, W)
         h = self.first_horizontal(x) + self.first_link(v)
         for layer in self.gated:
