@@ -1,6 +1,7 @@
 """A conditional patch discriminator as a further player, with the stabilisers of GIF2Video.
 
-    sees    [G, X, D(X)]: the GIF, an image (true or restored) and its gradients, all in [-1, 1]
+    sees    [G, X, D(X)]: the GIF, an image (true or restored) and its gradients, all in [-1, 1];
+            where the medium dropped that frame G is the kept one nearest in time
     gan     player: (BCE(real, 1) + BCE(fake, 0)) / 2      model: BCE(fake, 1)
     lsgan   the same with the squared error on raw outputs
     gate    the player steps while its accuracy < 0.75, the model while it is > 0.25
@@ -9,7 +10,8 @@
 Accuracy is the mean of the fractions of real logits above and fake logits below 0.5, a threshold on
 raw logits in both forms. Real and fake images pass in separate calls, each with its own BatchNorm
 statistics. Wang et al., GIF2Video, CVPR 2019, and its released training code; pool: Shrivastava et
-al., CVPR 2017.
+al., CVPR 2017. GIF2Video shows its discriminator a GIF of the dropped frames too, which the medium
+here has not made.
 """
 
 from __future__ import annotations
@@ -161,18 +163,28 @@ class Adversary(Player):
 
     def _seen(self, clip: Tensor, batch: Sample) -> Tensor:
         """Concatenate [G, X, D(X)] of every frame: (B T, 12 or 6, H, W)."""
-        if batch["degraded"].shape != clip.shape:
+        kept = _nearest_kept(batch, clip.shape[1])
+        if kept.shape != clip.shape:
             raise UserError(
-                "loss.adversary compares frames of one size and time, but the degraded clip is "
-                f"{tuple(batch['degraded'].shape)} and the restored {tuple(clip.shape)}; "
+                "loss.adversary compares frames of one size, but the degraded ones are "
+                f"{tuple(kept.shape)} and the restored {tuple(clip.shape)}; "
                 "use a loss without an adversary."
             )
         if min(clip.shape[-2:]) < PatchGAN.smallest:
             raise UserError(
                 f"loss.adversary needs crops of at least {PatchGAN.smallest} pixels; set data.crop."
             )
-        condition, images = (x.flatten(0, 1) * 2 - 1 for x in (batch["degraded"], clip))
+        condition, images = (x.flatten(0, 1) * 2 - 1 for x in (kept, clip))
         parts = [condition, images]
         if self.use_gradient:
             parts.append(functional.pad(image_gradients(images), (1, 0, 1, 0)))
         return torch.cat(parts, dim=1)
+
+
+def _nearest_kept(batch: Sample, frames: int) -> Tensor:
+    """Return for each of the `frames` at `t_out` the degraded one nearest in time."""
+    if batch["degraded"].shape[1] == frames:
+        return batch["degraded"]
+    nearest = (batch["t_out"][:, :, None] - batch["t_in"][:, None]).abs().argmin(2)  # (B, T)
+    clips = zip(batch["degraded"], nearest, strict=True)
+    return torch.stack([clip[places] for clip, places in clips])  # (B, T, 3, h, w)
