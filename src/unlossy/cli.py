@@ -6,16 +6,19 @@ in Hydra's message and exit code 1; Ctrl-C in 130. Anything else is a defect and
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from unlossy.errors import UserError
 
 if TYPE_CHECKING:  # not needed by every verb
     from omegaconf import DictConfig
+
+    from unlossy.models.model import EnhancementModel
 
 PACKAGE = Path(__file__).parent
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if p.is_dir())
@@ -79,36 +82,90 @@ def _refuse_null_groups(overrides: Sequence[str]) -> None:
 
 
 def enhance() -> None:
-    """Restore a user's own file: `enhance.py IN OUT [--ckpt PATH]`."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="enhance", description="Restore a GIF, video or image.")
-    parser.add_argument("source", type=Path, metavar="IN", help="GIF, video or image")
-    parser.add_argument(
-        "target", type=Path, metavar="OUT", help=".gif, .mp4, .webm, .png, or a folder of frames"
-    )
-    parser.add_argument(
-        "--ckpt", type=Path, help="a checkpoint; default: the newest that fits, under --run-root"
-    )
-    parser.add_argument("--run-root", type=Path, default=Path("runs"), help="where runs lie")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    options = parser.parse_args()
+    """Restore a user's own file: `enhance.py IN OUT [--ckpt PATH] [--factor N]`."""
     with refusing():
+        options = _enhance_options()
         from unlossy.inference.enhance import enhance as enhance_file
+        from unlossy.inference.outputs import GifStyle
+        from unlossy.inference.timeline import Timing, exactly
 
         enhance_file(
             options.source,
             options.target,
-            model=options.ckpt,
+            model=_without_checkpoint(options.model) if options.model else options.ckpt,
             run_root=options.run_root,
             device=options.device,
+            precision=options.precision,
+            timing=Timing(
+                None if options.factor is None else exactly(options.factor),
+                None if options.fps is None else exactly(options.fps),
+                exactly(options.slow),
+            ),
+            tile=options.tile,
+            compare=options.compare,
+            style=GifStyle(options.palette, options.colors, options.dither),
         )
+
+
+def _enhance_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="enhance", description="Restore a GIF, video, image or folder of frames."
+    )
+    parser.add_argument("source", type=Path, metavar="IN", help="GIF, video, image, folder or glob")
+    parser.add_argument(
+        "target", type=Path, metavar="OUT", help=".gif, .mp4, .webm, .png, or a folder of frames"
+    )
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument(
+        "--ckpt", type=Path, help="a checkpoint; default: the newest that fits, under --run-root"
+    )
+    model.add_argument("--model", metavar="NAME", help="a filter of conf/model: identity, ...")
+    parser.add_argument("--run-root", type=Path, default=Path("runs"), help="where runs lie")
+    frames = parser.add_mutually_exclusive_group()
+    frames.add_argument("--factor", metavar="N", help="frames out for each one in")
+    frames.add_argument("--fps", metavar="X", help="frames per second: 60, 59.94, 60000/1001")
+    parser.add_argument(
+        "--slow", metavar="S", default="1", help="S times as long at the same rate, without sound"
+    )
+    parser.add_argument("--compare", action="store_true", help="also write OUT.compare.mp4")
+    parser.add_argument("--tile", type=int, metavar="PIXELS", help="side of tiles, to save memory")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16")
+    )
+    gif = parser.add_argument_group("of a .gif")
+    gif.add_argument("--palette", default="frame", choices=("frame", "global"), help="scope")
+    gif.add_argument("--colors", type=int, default=256, metavar="N", help="2 to 256 (default 256)")
+    gif.add_argument("--dither", default="none", choices=("none", "floyd_steinberg", "bayer"))
+    return parser.parse_args()
+
+
+def _without_checkpoint(name: str) -> EnhancementModel:
+    """Build the filter of conf/model/NAME.yaml.
+
+    Raises:
+        UserError: there is none, or it has to learn first.
+    """
+    from hydra.utils import get_class
+    from omegaconf import OmegaConf
+
+    found = {path.stem: OmegaConf.load(path) for path in CONF.glob("model/*.yaml")}
+    configs = {stem: cast("dict[str, Any]", OmegaConf.to_container(c)) for stem, c in found.items()}
+
+    def ready(config: dict[str, Any]) -> bool:
+        kind: Any = get_class(config["_target_"]) if "_target_" in config else None
+        return kind is not None and not kind.trainable and kind.fits_on != "train"
+
+    if name not in configs or not ready(configs[name]):
+        choices = ", ".join(sorted(stem for stem, config in configs.items() if ready(config)))
+        learns = "has to learn first, so give --ckpt PATH" if name in configs else "is unknown"
+        raise UserError(f"--model {name} {learns}; without a checkpoint there are {choices}.")
+    options = {key: value for key, value in configs[name].items() if key != "_target_"}
+    return cast("EnhancementModel", get_class(configs[name]["_target_"])(**options))
 
 
 def report() -> None:
     """Collect runs into tables and plots, or ask people: `report.py DIR`."""
-    import argparse
-
     parser = argparse.ArgumentParser(prog="report", description="Tables and plots of all runs.")
     parser.add_argument("root", type=Path, metavar="DIR", nargs="?", default=Path("runs"))
     parser.add_argument("--out", type=Path, help="folder to write (default DIR/report)")

@@ -13,7 +13,8 @@ from unlossy import assets, checkpoint
 from unlossy.degradations.gif import Gif
 from unlossy.errors import UserError
 from unlossy.gif_file import CLEAR, KEEP, write_gif
-from unlossy.inference.enhance import enhance, newest_checkpoint, restored_frames
+from unlossy.inference.choosing import newest_checkpoint
+from unlossy.inference.enhance import enhance
 from unlossy.inference.look import look_at, palette_of
 from unlossy.inference.outputs import Clip, write
 from unlossy.models.ccdnet import CCDNet
@@ -194,43 +195,6 @@ def test_a_frame_with_nothing_to_see(tmp_path):
     palette, filled = palette_of(frame)
     assert palette.tolist() == [[0, 0, 0]]
     assert not filled.any()
-
-
-class Mean(EnhancementModel):
-    """The average over 2 * context + 1 frames; the ends are repeated."""
-
-    def __init__(self, context: int) -> None:
-        super().__init__()
-        self.context = context
-
-    def forward(self, batch: Sample) -> Restored:
-        frames, at = batch["degraded"], torch.arange(batch["degraded"].shape[1])
-        near = range(-self.context, self.context + 1)
-        shifted = [frames[:, (at + k).clamp(0, len(at) - 1)] for k in near]
-        return Restored(estimate=torch.stack(shifted).mean(0), extras={})
-
-
-@pytest.mark.parametrize("context", [0, 1, 3])
-@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 11, 16, 17, 30])
-def test_a_stream_is_restored_like_a_whole_clip(context, count):
-    generator = torch.Generator().manual_seed(count)
-    pictures = torch.randint(0, 256, (count, 3, 4, 5), generator=generator).byte()
-    taken: list[int] = []
-
-    def stream():
-        for k, rgb in enumerate(pictures):
-            taken.append(k)
-            yield Frame(rgb, None, Fraction(k), Fraction(1))
-
-    at = torch.arange(count)
-    near = [pictures[(at + k).clamp(0, count - 1)] / 255 for k in range(-context, context + 1)]
-    expected = (torch.stack(near).mean(0) * 255).round().byte()
-    restored = []
-    for frame in restored_frames(Mean(context).eval(), stream(), Path("a")):
-        restored.append(frame)
-        assert len(taken) - len(restored) <= 8 + 2 * context  # constant memory
-    assert torch.equal(torch.stack([frame.rgb for frame in restored]), expected)
-    assert [frame.time for frame in restored] == list(range(count))
 
 
 def video(path: Path, frames: int = 5) -> Path:

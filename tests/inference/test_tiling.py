@@ -7,7 +7,10 @@ from torch.nn import functional
 
 from unlossy.inference.tiling import restore_tiled, tiles
 from unlossy.models.ccdnet import CCDNet
+from unlossy.models.film import FILM
+from unlossy.models.interpolation_baselines import FrameAverage
 from unlossy.models.model import EnhancementModel
+from unlossy.networks.film import FILMNet
 from unlossy.sample import Restored, Sample
 
 
@@ -103,6 +106,43 @@ def test_a_tiled_ccdnet_equals_the_untiled_one():
     assert whole.std() > 0.1
     model.reach = 48
     assert (restore_tiled(model, sample, budget=31_000) - whole).abs().max() > 1 / 255
+
+
+def between(frames: Tensor, parts: int) -> Sample:
+    """Ask for `parts` frames for each one of (1, S, 3, H, W)."""
+    sample = batch(frames)
+    last = frames.shape[1] - 1
+    sample["t_out"] = torch.arange(parts * last + 1)[None] / parts
+    return sample
+
+
+@torch.no_grad()
+def test_frames_between_in_tiles_of_a_static_scene():
+    network = FILMNet(3, 2, 1, sub_levels=1, filters=4, flow_convs=(1, 1), flow_filters=(4, 4))
+    model = FILM(network).eval()  # it makes noise, and must make the same noise
+    frame = torch.rand(1, 1, 3, 100, 500, generator=torch.Generator().manual_seed(1))
+    sample = between(frame.expand(1, 2, -1, -1, -1), 4)
+    whole = model.restore(sample)
+    tiled = restore_tiled(model, sample, budget=2 * 224 * 224)
+    assert tiled.shape == whole.shape == (1, 5, 3, 100, 500)
+    assert (tiled - whole).abs().max() < 1 / 255
+    assert (whole[:, 1] - whole[:, 0]).abs().max() > 0.5
+    assert torch.equal(tiled[:, ::4].mul(255).round(), sample["degraded"].mul(255).round())
+
+
+@torch.no_grad()
+def test_a_cut_is_one_of_the_whole_frame():
+    """A corner that flashes is a new scene to its own tile and to no other."""
+    model = FrameAverage().eval()
+    model.cut = 25.0
+    frames = torch.full((1, 2, 3, 60, 300), 0.2)
+    frames[:, 1, :, :, :30] = 1.0
+    sample = between(frames, 2)
+    middle = restore_tiled(model, sample, budget=2 * 60 * 60)[0, 1, 0, 30]
+    assert torch.allclose(middle[:30], torch.tensor(0.6))
+    frames[:, 1] = 1.0
+    middle = restore_tiled(model, sample, budget=2 * 60 * 60)[0, 1, 0, 30]
+    assert torch.allclose(middle, torch.tensor(0.2))  # now the first frame is held, everywhere
 
 
 @torch.no_grad()

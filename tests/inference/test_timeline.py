@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlossy.errors import UserError
@@ -87,8 +87,9 @@ def test_clocks_that_count_milliseconds_do_not_ask_for_blurred_frames():
     assert [place for place, _ in found] == list(range(48))
 
 
+@settings(max_examples=40)
 @given(
-    durations=st.lists(st.integers(1, 300), min_size=1, max_size=30),
+    durations=st.lists(st.integers(1, 300), min_size=1, max_size=12),
     rate=st.fractions(F(1, 2), F(240), max_denominator=1001),
     slow=st.fractions(F(1, 4), F(8), max_denominator=7),
     start=st.integers(0, 50),
@@ -102,16 +103,17 @@ def test_an_even_grid_shows_what_is_shown_then(durations, rate, slow, start):
     assert len(times) == timeline.count(len(shown), sum(shown), shown[-1])
     length = len(times) / rate
     assert abs(length - sum(shown) * slow) < 1 / rate or len(times) == 1
-    for place, slot in found:
+    begins = [sum(shown[:i], F(0)) for i in range(len(shown))]
+    for place, slot in found[:: max(1, len(found) // 100)]:
         at = slot.time / slow - first  # in the input
-        begins = [sum(shown[:i], F(0)) for i in range(len(shown))]
         i = max(k for k, begin in enumerate(begins) if begin <= at)
         wanted = i + ((at - begins[i]) / shown[i] if i < len(shown) - 1 else 0)
         assert place == wanted or (abs(place - wanted) < F(1, 32) and place.denominator == 1)
 
 
+@settings(max_examples=40)
 @given(
-    durations=st.lists(st.integers(1, 300), min_size=1, max_size=30),
+    durations=st.lists(st.integers(1, 300), min_size=1, max_size=12),
     parts=st.integers(1, 9),
     slow=st.fractions(F(1, 4), F(8), max_denominator=7),
 )
@@ -133,7 +135,10 @@ def test_the_clock_of_an_even_grid_holds_its_times():
         tick = Timeline(None, rate).clock(F(1, 1000))
         assert all((k / rate / tick).denominator == 1 for k in range(9))
         assert (F(7, 1000) / tick).denominator == 1  # a film that starts late
-        assert tick <= F(1, 90_000)
+        assert F(1, 10**6) <= tick <= F(1, 90_000)
+    odd = Timeline(None, F(60000, 1001)).clock(F(1, 12_288))
+    assert (F(1001, 60000) / odd).denominator == 1
+    assert F(1, 10**6) <= odd <= F(1, 90_000)
 
 
 def test_time_stamps_that_stand_still():
@@ -169,6 +174,7 @@ def test_more_frames_than_milliseconds_are_refused():
     with pytest.raises(UserError, match="at most 1000"):
         Timing(factor=F(100)).timeline(F(25), 1)
     assert Timing(factor=F(100), slow=F(100)).timeline(F(25), 1).rate == 25
+    assert Timing().timeline(F(90_000), 1).untouched  # what a damaged file may claim
 
 
 @pytest.mark.parametrize(

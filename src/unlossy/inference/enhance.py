@@ -1,18 +1,15 @@
 """A user's own file in, the restored file out, at constant memory.
 
-decode ──► frames as shown ──► windows ──► model ──► alpha put back ──► encode
-alpha apart         + palettes              times and delays as they were
+decode ──► frames as shown ──► timeline ──► windows ──► model ──► slots ──► encode
+(a thread)  alpha, palettes     which t_out               alpha put back    (a thread)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import chain, islice
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
 
-import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,20 +20,24 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
-from torch import Tensor
-from torch.nn import functional
 
-from unlossy import checkpoint
 from unlossy.errors import UserError
-from unlossy.inference.look import MOST_COLORS, look_at, palette_of, trained_colors, unlike
-from unlossy.inference.outputs import Clip, check_target, notes, write
-from unlossy.inference.windows import clip_generator, restored_windows
+from unlossy.inference.choosing import Precision, chosen, dtype_of, newest_checkpoint
+from unlossy.inference.look import has_alpha, look_at
+from unlossy.inference.outputs import PLAIN, VIDEOS, Clip, GifStyle, check_target, notes, write
+from unlossy.inference.overlap import ahead, behind
+from unlossy.inference.side_by_side import comparing, comparison_of, side_by_side
+from unlossy.inference.streaming import Result, Tally, restored_frames
+from unlossy.inference.tiling import least_side
+from unlossy.inference.timeline import Timeline, Timing
+from unlossy.models.interpolator import Interpolator
 from unlossy.models.model import EnhancementModel
-from unlossy.sample import Sample
-from unlossy.video import Frame, probe, shown_delay, shown_frames
+from unlossy.video import Frame, Probe, probe, shown_delay, shown_frames
 
-PALETTE = frozenset({"palette", "palette_size"})
-TRAIN = "python train.py model=ccdnet loss=grad_gan"
+__all__ = ["enhance", "newest_checkpoint"]
+
+GIF_FPS = 50  # browsers show a GIF's frame for at least 2/100 s
+AS_SHOWN = Timing()
 
 
 def enhance(
@@ -46,20 +47,29 @@ def enhance(
     model: EnhancementModel | str | Path | None = None,
     run_root: Path = Path("runs"),
     device: str = "auto",
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    precision: Precision = "auto",
+    timing: Timing = AS_SHOWN,
+    tile: int | None = None,
+    compare: bool = False,
+    style: GifStyle = PLAIN,
 ) -> Path:
-    """Restore a GIF, video, image or folder of frames.
+    """Restore a GIF, video, image or folder of frames, with more frames where that is asked for.
 
-    Frames, their times and delays, loop, alpha and sound stay as they are. What cannot be kept in
-    the chosen kind of file is said on stderr, or refused before any work.
+    Frames, their times and delays, loop, alpha and sound stay as they are, but for what `timing`
+    says. What cannot be kept in the chosen kind of file is said on stderr, or refused before any
+    work.
 
     Args:
         source: `.gif`, an image, a video, or a folder of images.
-        target: `.png` (one frame), `.gif`, `.mp4`, `.webm`, or without suffix a folder of PNGs.
+        target: `.png` (one frame), `.gif`, a video, or without suffix a folder of PNGs.
         model: a model (used where it is), a checkpoint, or None for the newest fitting one.
         run_root: where `runs/NAME/TIME/checkpoints/best.ckpt` are looked for.
         device: `auto`, or a torch device for a model that comes from a checkpoint.
         precision: of autocast; `auto` is bfloat16 on GPUs that have it, else float32.
+        timing: how many frames and how slow; a model that interpolates doubles them unasked.
+        tile: side of the tiles, in pixels of the input; None leaves it to the model's budget.
+        compare: also write `OUT.compare.mp4`, the input left and the result right.
+        style: palette and dither of a `.gif`.
 
     Returns:
         `target`.
@@ -72,172 +82,112 @@ def enhance(
     media = probe(source)
     # A look at a video would decode it twice, and a decoded video has no palette.
     look = look_at(source, media) if media.pictures else None
-    check_target(source, target, media.frames, look is not None and look.alpha)
+    alpha = has_alpha(source, media) if look is None else look.alpha
+    timeline = timing.timeline(media.rate, 1)
+    interpolating = timeline.parts != 1
+    _refuse_timing(source, media, target, timeline)
+    check_target(source, target, media.frames, alpha)
+    if compare:
+        check_target(source, comparison_of(target), media.frames, False)
     if look is not None:
         console.print(f"{source}: {look}")
-    colors = look.colors if look is not None else None
-    if model is None:
-        model = newest_checkpoint(run_root, source, colors)
-        console.print(f"model: {model}")
-    if not isinstance(model, EnhancementModel):
-        training = checkpoint.describe(model)["training"]
-        if training.get("after") is not None:
-            raise UserError(
-                f"{model} restores what another stage has restored before; give the checkpoint of "
-                "the model that was assembled from both."
-            )
-        if look is not None and (way := unlike(look, training)):
-            console.print(f"warning: {source} {way}; expect less of the result")
-        model = checkpoint.load(model).to(_device(device))
-    if not model.restores:
-        raise UserError(
-            f"{type(model).__name__} restores nothing: another model takes what it has learnt; "
-            "give that model's checkpoint."
-        )
-    if colors is None and (PALETTE & model.needs):
-        raise UserError(_no_palette(source, type(model).__name__))
-    if missing := model.needs - PALETTE:
-        raise UserError(
-            f"{type(model).__name__} needs {', '.join(sorted(missing))}, which {source} does not "
-            "carry; give another checkpoint."
-        )
+    network = chosen(
+        model,
+        source,
+        look,
+        interpolating=interpolating,
+        run_root=run_root,
+        device=device,
+        console=console,
+    )
+    if timing == AS_SHOWN and isinstance(network, Interpolator) and media.frames > 1:
+        timeline = timing.timeline(media.rate, 2)
+        _refuse_timing(source, media, target, timeline)
+        console.print("note: two frames out for each one in; --factor or --fps choose otherwise")
+    tile = _checked_tile(tile, network, console)
     clip = Clip(
         source=source,
-        frames=media.frames,
-        width=media.width * model.scale,
-        height=media.height * model.scale,
-        rate=media.rate,
-        time_base=media.time_base,
-        audio=media.audio,
+        frames=_expected(timeline, media),
+        width=media.width * network.scale,
+        height=media.height * network.scale,
+        rate=timeline.rate,
+        time_base=timeline.clock(media.time_base),
+        audio=media.audio if timeline.slow == 1 else None,
         loop=media.loop if media.pictures else 0,
-        alpha=look is not None and look.alpha,
+        alpha=alpha,
+        stored=media.pictures and timeline.untouched and target.suffix.lower() not in VIDEOS,
     )
     for note in notes(target, clip):
         console.print(f"note: {note}")
-    dtype = _dtype(precision, model)
-    with _evaluating(model), _progress(console, media.frames) as progress:
-        shown = iter(progress.track(shown_frames(source), task_id=progress.tasks[0].id))
-        restored = restored_frames(model, shown, source, dtype)
-        if target.suffix.lower() in (".mp4", ".webm") and media.pictures:
-            restored = (f._replace(duration=shown_delay(f.duration)) for f in restored)
-        written = write(target, restored, clip)
-    read = int(progress.tasks[0].completed)
-    if written != read:
-        raise RuntimeError(f"{written} of {read} frames reached {target}: please report this.")
+    if media.audio and clip.audio is None:
+        console.print("note: the sound is left out, because the film is slower than it")
+    tally = Tally()
+    with ExitStack() as stack:
+        stack.enter_context(_evaluating(network))
+        progress = stack.enter_context(_progress(console, clip.frames))
+        comparison = stack.enter_context(comparing(target, clip)) if compare else None
+
+        def written_frames(results: Iterator[Result]) -> Iterator[Frame]:
+            for result in results:
+                if comparison is not None:
+                    comparison.add(side_by_side(result))
+                yield result.after
+                progress.advance(progress.tasks[0].id)
+
+        decoded = stack.enter_context(ahead(shown_frames(source)))
+        shown = _as_shown(decoded) if media.pictures and not clip.stored else decoded
+        results = restored_frames(
+            network,
+            timeline.plan(tally.counted(shown)),
+            source,
+            dtype=dtype_of(precision, network),
+            tile=tile,
+            tally=tally,
+        )
+        written = behind(lambda made: write(target, written_frames(made), clip, style), results)
+    span = tally.stop - tally.start
+    expected = timeline.count(tally.frames, span, tally.stop - tally.last)
+    if written != expected:
+        raise RuntimeError(f"{written} of {expected} frames reached {target}: please report this.")
+    if tally.cuts:
+        console.print(f"note: scene cuts that are held, not morphed: {tally.cuts}")
     console.print(f"{target}: {written} frames")
+    if compare:
+        console.print(f"{comparison_of(target)}: before and after")
     return target
 
 
-def restored_frames(
-    model: EnhancementModel,
-    frames: Iterator[Frame],
-    source: Path,
-    dtype: torch.dtype = torch.float32,
-) -> Iterator[Frame]:
-    """Restore a stream of frames, holding one window of them and its context.
-
-    Args:
-        model: in evaluation mode, one frame out for each frame in.
-        frames: as shown, all of one size.
-        source: their file, for messages.
-        dtype: precision of autocast.
-
-    Yields:
-        The frames with their colours restored and alpha scaled along; times untouched.
-
-    Raises:
-        UserError: the model needs a palette and a frame has none.
-    """
-    held: list[Frame] = []  # context before, frames to restore, context after
-    first = 0  # of the frames to restore
-    draws = clip_generator(source.name, 0)
-    more = True
-    while more:
-        wanted = first + model.window + model.context - len(held)
-        fresh = list(islice(frames, wanted))
-        more = len(fresh) == wanted
-        held += fresh
-        stop = len(held) - model.context if more else len(held)
-        if first < stop:
-            sample = _sample(model, held, source)
-            part = range(first, stop)
-            windows = restored_windows(model, sample, dtype=dtype, part=part, generator=draws)
-            pictures = chain.from_iterable(restored for _, restored in windows)
-            for frame, rgb in zip(held[first:stop], pictures, strict=True):
-                yield frame._replace(rgb=rgb, alpha=_scaled(frame.alpha, model.scale))
-        held = held[max(0, stop - model.context) :]
-        first = min(stop, model.context)
+def _refuse_timing(source: Path, media: Probe, target: Path, timeline: Timeline) -> None:
+    if timeline.parts != 1 and media.exact and media.frames == 1:
+        raise UserError(
+            f"{source} has one frame, and there is nothing between one frame and the next to make; "
+            "--factor 1 restores its colours."
+        )
+    if target.suffix.lower() == ".gif" and not timeline.untouched and timeline.rate > GIF_FPS:
+        raise UserError(
+            f"{target}: a GIF plays {GIF_FPS} frames a second at most, and these would be "
+            f"{float(timeline.rate):.4g}; write .mp4 or .webm, or ask for --fps {GIF_FPS}."
+        )
 
 
-def _sample(model: EnhancementModel, frames: list[Frame], source: Path) -> Sample:
-    """One clip of batch 1 from frames as shown."""
-    pictures = [frame.rgb for frame in frames]
-    side: dict[str, Tensor] = {}
-    if PALETTE & model.needs:
-        found = [p for p in map(palette_of, frames) if p is not None]
-        if len(found) < len(frames):
-            raise UserError(_no_palette(source, type(model).__name__))
-        size = torch.tensor([len(colors) for colors, _ in found])
-        palette = torch.zeros(1, len(found), int(size.max()), 3)
-        for row, (colors, _) in zip(palette[0], found, strict=True):
-            row[: len(colors)] = colors / 255.0
-        pictures = [picture for _, picture in found]
-        side = {"palette": palette, "palette_size": size[None]}
-    times = torch.arange(len(frames), dtype=torch.float32)[None]
-    return Sample(
-        name=[source.name],
-        degraded=torch.stack(pictures)[None],
-        t_in=times,
-        t_out=times,
-        side=side,
-        target={},
-        bits=torch.zeros(1),
-    )
+def _expected(timeline: Timeline, media: Probe) -> int:
+    return timeline.count(media.frames, media.frames / media.rate, 1 / media.rate)
 
 
-def _scaled(alpha: Tensor | None, scale: int) -> Tensor | None:
-    if alpha is None or scale == 1:
-        return alpha
-    scaled = functional.interpolate(alpha[None, None].float(), scale_factor=scale, mode="bilinear")
-    return scaled[0, 0].round().byte()
+def _as_shown(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Delays of pictures as browsers show them."""
+    return (frame._replace(duration=shown_delay(frame.duration)) for frame in frames)
 
 
-def newest_checkpoint(run_root: Path, source: Path, colors: int | None) -> Path:
-    """Return the newest best checkpoint whose training data is of the kind of the input.
-
-    Args:
-        run_root: holds `NAME/TIME/checkpoints/best.ckpt`.
-        source: the input, for the message.
-        colors: most colours in one of its frames; None where it has no palette.
-
-    Raises:
-        UserError: there is none.
-    """
-    has = PALETTE if colors is not None else frozenset()
-    found = run_root.glob("*/*/checkpoints/best.ckpt")
-    for path in sorted(found, key=lambda path: path.parts[-3], reverse=True):
-        try:
-            description = checkpoint.describe(path)
-            restores = checkpoint.restores(description)
-        except UserError:
-            continue
-        training: dict[str, Any] = description["training"]
-        learned_gifs = trained_colors(training) is not None
-        fits = set(training["needs"]) <= has and learned_gifs == (colors is not None)
-        if restores and fits and training.get("after") is None:
-            return path
-    kind = "a GIF" if colors is not None else "a picture without a palette"
-    raise UserError(
-        f"no checkpoint under {run_root} fits {source}, which is {kind}; train one with {TRAIN}, "
-        "or name one with --ckpt."
-    )
-
-
-def _no_palette(source: Path, model: str) -> str:
-    return (
-        f"{model} restores GIFs and needs their palette, but {source} has frames of more than "
-        f"{MOST_COLORS} colours; give the GIF itself, or a checkpoint that needs no palette."
-    )
+def _checked_tile(tile: int | None, model: EnhancementModel, console: Console) -> int | None:
+    """Return a side that tiles of this model can have."""
+    if tile is not None and tile < 1:
+        raise UserError(f"--tile {tile} does not work; give the side of a tile in pixels.")
+    least = least_side(model)
+    if tile is None or tile >= least:
+        return tile
+    console.print(f"note: tiles of {least} pixels, the smallest for {type(model).__name__}")
+    return least
 
 
 @contextmanager
@@ -249,26 +199,6 @@ def _evaluating(model: EnhancementModel) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} is not there; use auto, cpu or cuda.") from error
-
-
-def _dtype(precision: str, model: EnhancementModel) -> torch.dtype:
-    if precision == "auto":
-        device = next(chain(model.parameters(), [torch.empty(0)])).device
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if half else torch.float32
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if precision not in known:
-        raise UserError(f"precision {precision!r} is unknown; use auto, {', '.join(known)}.")
-    return known[precision]
 
 
 class _Speed(ProgressColumn):

@@ -194,11 +194,11 @@ def _blended(before: Frame, after: Frame, at: Fraction) -> Tensor | None:
     """Alpha (H, W) on the way from one frame to the next; None where both are opaque."""
     if not at or (before.alpha is None and after.alpha is None):
         return before.alpha
-    planes = [
+    first, last = (
         torch.full(frame.rgb.shape[1:], 255.0) if frame.alpha is None else frame.alpha.float()
         for frame in (before, after)
-    ]
-    return torch.lerp(*planes, float(at)).round().byte()
+    )
+    return torch.lerp(first, last, float(at)).round().byte()
 
 
 def _scaled(alpha: Tensor | None, scale: int) -> Tensor | None:

@@ -28,7 +28,7 @@ FASTEST = 1000  # frames per second: WebM and MKV count milliseconds
 LONGEST = 50_000  # output frames of one input frame: a GIF's longest delay at 60 a second is 39,321
 # On an even grid, so near to an input frame is that frame: clocks of milliseconds jitter as much.
 SNAP = Fraction(1, 32)
-CLOCK = 90_000  # ticks per second, at least
+CLOCK, FINEST = 90_000, 10**6  # ticks per second of an even grid's clock, at least and at most
 
 
 class Slot(NamedTuple):
@@ -127,8 +127,11 @@ class Timeline:
         """
         if self.untouched:
             return time_base
-        step = time_base * self.slow / self.parts if self.parts is not None else 1 / self.rate
-        ticks = lcm(step.denominator, time_base.denominator)
+        if self.parts is not None:
+            return time_base * self.slow / self.parts
+        ticks = lcm(self.rate.numerator, time_base.denominator)
+        if ticks > FINEST:  # then a film that does not start at 0 is moved by half a tick at most
+            ticks = self.rate.numerator
         return Fraction(1, ticks * ceil(CLOCK / ticks))
 
 
@@ -169,7 +172,7 @@ class Timing:
         """
         wanted = Fraction(factor) * self.slow if self.factor is None else self.factor
         fps = wanted * rate / self.slow if self.fps is None else self.fps
-        if fps > FASTEST:
+        if fps > max(Fraction(FASTEST), rate):  # damaged files claim any rate, and may keep it
             raise UserError(
                 f"{float(fps):.6g} frames a second are more than a video can hold; ask for at "
                 f"most {FASTEST}."
