@@ -167,8 +167,8 @@ def test_what_the_best_checkpoint_is_best_in() -> None:
     with pytest.raises(UserError, match=r"use one of val/psnr, val/ssim\.$"):
         watched("val/nll", network, none)
     dice.teacher_forced = False  # as the pixel-independent model: cheap to restore
-    assert watched("val/nll", dice, none) == ("val/nll", "min")
-    assert watched(None, dice, none) == ("val/psnr", "max")
+    assert watched(None, dice, none) == ("val/nll", "min")
+    assert watched("val/psnr", dice, none) == ("val/psnr", "max")
 
 
 def test_baselines_of_super_resolution_through_the_door(footage, tmp_path, monkeypatch, capfd):

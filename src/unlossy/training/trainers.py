@@ -54,7 +54,9 @@ class Watched(NamedTuple):
 
 
 def watched(monitor: str | None, model: EnhancementModel, scores: VideoScores) -> Watched:
-    """Return what to watch; None is PSNR, or the code length where nothing else is measured.
+    """Return what to watch; None is the code length of a likelihood, else PSNR.
+
+    A draw's PSNR would take a blurred distribution for the best one.
 
     Raises:
         UserError: a validation of this model does not measure that.
@@ -67,7 +69,7 @@ def watched(monitor: str | None, model: EnhancementModel, scores: VideoScores) -
     if "logits_prior" not in model.provides:
         absent |= {"nll_conditioning", "nll_prior"}
     known = [f"val/{name}" for name in VALIDATED if name not in absent]
-    monitor = monitor or known[0]
+    monitor = monitor or ("val/nll" if "val/nll" in known else known[0])
     if monitor not in known:
         raise UserError(
             f"monitor={monitor} is not what a validation of this model with these metrics "
