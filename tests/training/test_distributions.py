@@ -177,7 +177,7 @@ def test_baselines_of_super_resolution_through_the_door(footage, tmp_path, monke
     own += ["degradation=downscale", "+model@baselines.nearest_patch=nearest_patch"]
     monkeypatch.setattr(sys, "argv", ["eval", *own])
     cli.evaluate()
-    assert "another medium: gaussian, undither, bilateral, nlmeans" in capfd.readouterr().err
+    assert "left out" not in capfd.readouterr().err  # nobody expects filters of another scale
     (run,) = (tmp_path / "eval").iterdir()
     with (run / "rows.csv").open() as file:
         found = {row["model"]: row for row in csv.DictReader(file)}
