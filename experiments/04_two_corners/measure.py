@@ -51,6 +51,7 @@ def drawn(model: EnhancementModel, batch: Sample, seeds: int) -> dict[str, Tenso
     return {key: torch.cat([one[key][0] for one in made]) for key in made[0]}
 
 
+@torch.inference_mode()
 def main(recursive: Path, cross_entropy: Path, regression: Path) -> None:
     """Measure the three checkpoints and write both files."""
     source = TwoCorners()
