@@ -18,12 +18,20 @@ from unlossy.training.enhancer import introduce, match
 # Keeps a step in milliseconds; nothing else changes.
 CONDITIONING = ["model.conditioning.channels=4", "model.conditioning.blocks=1"]
 LEVELS = "model.conditioning.outputs=24"  # 3 * 8
+
+
+def slomo(node: str) -> list[str]:
+    """The paper's flow network instead of a SPyNet, and both of its networks narrow."""
+    flow = f"{node}.flow._target_=unlossy.networks.flow_unet.PairFlow"
+    return [flow, f"+{node}.flow.channels=2", f"{node}.refine.channels=2"]
+
+
 SMALL = {
     "ccdnet": ["model.channels=4"],
     "film": ["model.network.filters=4", "model.network.flow_filters=[4,4,4,4]"],
     "film_small": ["model.network.filters=4"],
-    "gif2video": ["model.colors.channels=4", "model.slomo.refine.channels=2"],
-    "superslomo": ["model.refine.channels=2"],
+    "gif2video": ["model.colors.channels=4", *slomo("model.slomo")],
+    "superslomo": slomo("model"),
     "regression": CONDITIONING,
     "pixel_independent": [*CONDITIONING, LEVELS, "model.levels=8"],
     "pixelsr": [
