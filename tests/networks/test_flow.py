@@ -11,7 +11,7 @@ def shake(network):
     """Move the weights off zero, with flows of pixels."""
     torch.manual_seed(0)
     for level in network.basic_module:
-        torch.nn.init.normal_(level.basic_module[-1].weight, std=0.2)
+        torch.nn.init.normal_(level.basic_module[-1].weight, std=0.01)
     return network.eval()
 
 

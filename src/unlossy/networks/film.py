@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlossy.networks.flow import warp
+from unlossy.networks.motion_filters import see_motion
 
 
 class Seen(NamedTuple):
@@ -127,18 +128,24 @@ class FILMNet(nn.Module):
 
         Three channels of the finest fusion carry the average of what was warped through; the other
         weights stay as they were drawn, out of sight until the last convolution takes them up.
+        Three channels of the features are the colours, in which the predictors see motion (see
+        `motion_filters`).
         """
         for predictor in self.flow:
             assert isinstance(predictor, _Predictor)
+            see_motion(predictor.first, (0, predictor.inputs), widths=(0.8,), gain=8.0)
             nn.init.zeros_(predictor.last.weight)
         finest = self.fusion[0]
         assert isinstance(finest, _Fusion)
         if finest.conv2.out_channels < 3:
             raise ValueError("to start at the average, FILM needs filters of at least 3")
-        for conv in (finest.conv1, finest.conv2):
+        shallow = [part for part in self.extract[0].modules() if isinstance(part, nn.Conv2d)]
+        for conv in (*shallow, finest.conv1, finest.conv2):
             conv.weight[:3] = 0
         nn.init.zeros_(self.out.weight)
         for color in range(3):
+            for conv in shallow:
+                conv.weight[color, color, 1, 1] = 1
             for place in (color, 3 + self.widths[0] + color):
                 finest.conv1.weight[color, place, 1, 1] = 0.5
             finest.conv2.weight[color, color, 1, 1] = 1

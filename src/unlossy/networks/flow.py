@@ -7,10 +7,10 @@ A flow says for each pixel of `ref` where it lies in `supp`: warp(supp, flow)(p)
 looks like ref(p). In pixels, channel 0 to the right, channel 1 down.
 
 Ranjan and Black, "Optical Flow Estimation using a Spatial Pyramid Network", CVPR 2017; named as in
-BasicSR's state dicts, so that official weights load as they are. Two departures: a fresh network
-starts at zero flow (the last convolution of every level is zero), and frames of less than 64 pixels
-work. Flow and warp are computed in float32 whatever autocast says: bfloat16 has 8 bits for a
-coordinate.
+BasicSR's state dicts, so that official weights load as they are. Departures: a fresh network starts
+at zero flow (the last convolution of every level is zero), with half of its first filters as in
+`motion_filters`; and frames of less than 64 pixels work. Flow and warp are computed in float32
+whatever autocast says: bfloat16 has 8 bits for a coordinate.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unlossy.networks.motion_filters import see_motion
 from unlossy.networks.weights import load_tolerantly
 
 _FIRST = "basic_module.0.basic_module.0.weight"
@@ -114,10 +115,15 @@ class _Level(nn.Module):
         widths = (8, 32, 64, 32, 16, 2)
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
-            layers += [_Conv(inputs, outputs, 7, padding=3), nn.ReLU(inplace=True)]
+            convolution = _Conv(inputs, outputs, 7, padding=3)
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
+            if not layers:
+                see_motion(convolution, (0, 3), widths=(0.8, 1.6), gain=4.0)
+            layers += [convolution, nn.ReLU(inplace=True)]
+        nn.init.zeros_(convolution.weight)
         self.basic_module = nn.Sequential(*layers[:-1])
-        for last in self.basic_module[-1].parameters():
-            nn.init.zeros_(last)
 
     def forward(self, x: Tensor) -> Tensor:
         change: Tensor = self.basic_module(x)
