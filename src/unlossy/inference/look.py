@@ -23,6 +23,7 @@ MOST_COLORS = 1024
 # colours: at most 0.076 undithered, at least 0.117 with Floyd-Steinberg.
 DITHERED = 0.1
 _LOOKED_AT = 16  # frames whose colours are counted
+_BLOCK = 1 << 20  # pixels sorted together: a photograph shows in the first that it has no palette
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def look_at(path: Path, media: Probe) -> Look:
         alpha |= frame.alpha is not None
         if index % step == 0:
             packed = _packed(frame)
-            found = torch.unique(packed[_opaque(frame)])
+            found = _distinct(packed[_opaque(frame)])
             colors = max(colors, len(found))
             if len(shared) <= 256:
                 shared = torch.unique(torch.cat((shared, found)))
@@ -134,6 +135,16 @@ def _packed(frame: Frame) -> Tensor:
     """Colours as int32 (H, W), 0xRRGGBB."""
     planes = frame.rgb.to(torch.int32)
     return planes[0] << 16 | planes[1] << 8 | planes[2]
+
+
+def _distinct(packed: Tensor) -> Tensor:
+    """Different ones of colours (N,); not all of them where they are more than `MOST_COLORS`."""
+    found = packed[:0]
+    for block in torch.split(packed, _BLOCK):
+        found = torch.unique(torch.cat((found, block)))
+        if len(found) > MOST_COLORS:
+            break
+    return found
 
 
 def _opaque(frame: Frame) -> Tensor:

@@ -21,6 +21,7 @@ from unlossy.video.writing import SUFFIXES as VIDEOS
 __all__ = ["VIDEOS", "Clip", "GifStyle", "check_target", "notes", "write"]
 
 PLAIN = GifStyle()
+FASTEST = 50  # frames per second: browsers take delays under 20 ms for 100 ms
 LONGEST = 65535  # 1/100 s, of a frame in a GIF
 KINDS = f".png, .gif, {', '.join(VIDEOS)}, or a name without suffix for a folder of PNG frames"
 
@@ -99,8 +100,9 @@ def notes(target: Path, clip: Clip) -> Iterator[str]:
     suffix = target.suffix.lower()
     if suffix == ".gif":
         yield "a GIF holds 256 colours a frame, so the restored ones are reduced again"
-        if clip.rate > 50 and not clip.stored:
-            yield f"a GIF plays 50 frames a second at most; {float(clip.rate):.5g} are slowed down"
+        if clip.rate > FASTEST:
+            rate = f"{float(clip.rate):.5g}"
+            yield f"a GIF plays {FASTEST} frames a second at most; {rate} are slowed down"
     if suffix in (".mp4", ".mkv") and (clip.width % 2 or clip.height % 2):
         yield f"{suffix[1:].upper()} holds even sizes only, so the last row or column is repeated"
     if clip.audio is not None and not (suffix and copies_audio(clip.audio, target)):
@@ -180,21 +182,22 @@ def _write_folder(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
 def _write_gif(target: Path, frames: Iterator[Frame], clip: Clip, style: GifStyle) -> int:
     written = 0
     one, disposal = style.palette == "global", CLEAR if clip.alpha else KEEP
+    shortest = 0 if clip.stored and clip.rate <= FASTEST else 2
     with replacing(target) as temporary, temporary.open("wb") as file:
-        indexed = reduced(_delayed(frames, clip.stored), style, clip.alpha, target.parent)
+        indexed = reduced(_delayed(frames, shortest), style, clip.alpha, target.parent)
         for part in gif_parts(indexed, shared=one, loop=clip.loop, disposal=disposal):
             file.write(part)
             written += 1
     return written - 1  # the last part is the trailer
 
 
-def _delayed(frames: Iterator[Frame], stored: bool) -> Iterator[Delayed]:
+def _delayed(frames: Iterator[Frame], shortest: int) -> Iterator[Delayed]:
     """Round durations to 1/100 s so that their sum is kept."""
     stop, told = Fraction(0), 0
     for frame in frames:
         stop += frame.duration
         wanted = round(stop * 100)
-        delay = min(max(0 if stored else 2, wanted - told), LONGEST)
+        delay = min(max(shortest, wanted - told), LONGEST)
         told = wanted if delay == LONGEST else told + delay  # what is cut off is not caught up
         yield frame, delay
 

@@ -72,7 +72,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a video; yields the container and its first video stream, set to decode on all cores."""
     try:
         limit = {"max_pixels": str(MOST_PIXELS)}
-        with av.open(str(path), options=limit) as container:
+        # Tags in Latin-1 are no reason to refuse a file.
+        with av.open(str(path), options=limit, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise UserError(f"{path} has no video stream; give a file with pictures in it.")
             stream = container.streams.video[0]

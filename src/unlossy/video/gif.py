@@ -28,7 +28,7 @@ from unlossy.video.frame import Probe, shown_delay
 MOST_PIXELS = 2**27  # of a canvas or an image on it: 134 million, half a gigabyte as RGBA
 # A damaged header must not cost memory: what has more pixels than that must be able to fill them.
 # An LZW code of 12 bits stands for at most 4096 pixels, so that a byte gives 2731.
-UNPROVEN, PER_BYTE = 2**22, 2731
+UNPROVEN, PER_BYTE = 2**20, 2731
 EMPTY, RESTORE = 2, 3  # ways of disposal
 
 Colors = npt.NDArray[np.uint32]  # 0xAABBGGRR, so that its bytes are RGBA

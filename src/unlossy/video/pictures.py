@@ -7,7 +7,6 @@ frames/cat_*.png    all that match        in natural order: frame 10 after frame
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +20,7 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
 
 from unlossy.errors import UserError
+from unlossy.video.decoding import MOST_PIXELS
 from unlossy.video.frame import Frame, Probe, shown_delay
 from unlossy.video.gif import gif_frames, is_gif, probe_gif
 
@@ -118,7 +118,11 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
     try:
         with Image.open(path) as image:
             # A phone's JPEG may hold a depth map as second picture.
-            yield image, 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            if count > 1 and image.width * image.height > MOST_PIXELS:
+                size = f"{image.width}x{image.height}"
+                raise UserError(f"{path} declares {count} frames of {size} pixels; scale it down.")
+            yield image, count
     except UnidentifiedImageError as error:
         kind = path.suffix[1:].upper()
         raise UserError(
@@ -126,11 +130,11 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, int]]:
         ) from error
     except UserError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
-        kind = path.suffix[1:].upper()
-        raise UserError(f"{path} is not a whole {kind} file; save it again ({error}).") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} declares too many pixels; crop it ({error}).") from error
+    except Exception as error:  # of damage, Pillow's readers raise nearly any
+        kind = path.suffix[1:].upper()
+        raise UserError(f"{path} is not a whole {kind} file; save it again ({error}).") from error
 
 
 def _delay(image: Image.Image) -> Fraction:

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple, Self
 
 import av
 import torch
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.filter import Graph
+from av.video.format import VideoFormat
+from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 from torch.nn import functional
 
 from unlossy.errors import UserError
-from unlossy.video.decoding import EXACT, matrix, origin_of
+from unlossy.video.decoding import matrix, origin_of
 from unlossy.video.frame import Frame
 
 
@@ -120,6 +122,7 @@ class VideoWriter:
                 av.open(str(temporary), "w", format=self._kind.format)
             )
             self._stream = self._video_stream()
+            self._converter = self._to_yuv()
             self._sound = self._sound_packets(stack)
             self._open = stack.pop_all()
         return self
@@ -142,7 +145,7 @@ class VideoWriter:
         """Add the sound track to the file; return its packets, to be muxed as the video goes on."""
         if self._audio is None:
             return iter(())
-        source: Any = stack.enter_context(av.open(str(self._audio)))
+        source: Any = stack.enter_context(av.open(str(self._audio), metadata_errors="replace"))
         track = source.streams.audio[0]
         copy = self._container.add_stream_from_template(track)
         shift = round(origin_of(source) / track.time_base)
@@ -167,8 +170,7 @@ class VideoWriter:
         """Write the next frame, at the tick nearest to its time that no frame has yet."""
         start, stop = (round(t / self._clock) for t in (frame.time, frame.time + frame.duration))
         self._last = start = max(start, self._last + 1)
-        picture = self._picture(frame)
-        picture.pts, picture.time_base = start, self._clock
+        picture = self._picture(frame, start)
         self._durations[start] = max(stop - start, 1)
         with self._telling():
             self._mux(picture)
@@ -177,18 +179,34 @@ class VideoWriter:
                 if packet.pts * packet.time_base > frame.time:
                     break
 
-    def _picture(self, frame: Frame) -> Any:
+    def _picture(self, frame: Frame, start: int) -> Any:
         planes = frame.rgb
         if self._format == "yuva420p":
             opaque = planes.new_full((1, *planes.shape[1:]), 255)
             planes = torch.cat((planes, opaque if frame.alpha is None else frame.alpha[None]))
         packed = _padded(planes, *self._padding).permute(1, 2, 0).contiguous().numpy()
-        return av.VideoFrame.from_ndarray(packed, "rgb24" if len(planes) == 3 else "rgba").reformat(
-            format=self._format,
-            dst_colorspace=self._matrix,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INP | EXACT,
-        )
+        picture = av.VideoFrame.from_ndarray(packed, "rgb24" if len(planes) == 3 else "rgba")
+        picture.pts, picture.time_base = start, self._clock
+        self._converter.vpush(picture)
+        return self._converter.vpull()
+
+    def _to_yuv(self) -> Graph:
+        """RGB to what the encoder takes."""
+        graph = Graph()
+        name = "rgb24" if self._format == "yuv420p" else "rgba"
+        width, height = self._size
+        shape: Any = VideoFormat(name, width, height)
+        clock = self._clock
+        source = graph.add_buffer(width=width, height=height, format=shape, time_base=clock)
+        tag = "bt709" if self._matrix == Colorspace.ITU709 else "smpte170m"
+        # Decoders of H.264 take the chroma samples to lie left, swscale puts them in the middle of
+        # two pixels: colours came back half a pixel to the right. VP9 does not say; nor do we.
+        sited = "out_chroma_loc=left:" if self._kind.codec == "libx264" else ""
+        exact = "bicubic+full_chroma_inp+full_chroma_int+accurate_rnd+bitexact"
+        scale = graph.add("scale", f"{sited}out_color_matrix={tag}:out_range=tv:flags={exact}")
+        form = graph.add("format", f"pix_fmts={self._format}")
+        graph.link_nodes(source, scale, form, graph.add("buffersink")).configure()
+        return graph
 
     def _mux(self, picture: Any) -> None:
         for packet in self._stream.encode(picture):
