@@ -223,6 +223,14 @@ def test_minterpolate_takes_a_stream():
     found = torch.stack([result.after.rgb for result in results])
     assert torch.equal(found[::2], pictures)
     assert torch.equal(found[-1], pictures[-1])
+    times = torch.arange(11.0)[None]
+    whole = model.restore(
+        Sample(
+            name=["a"], degraded=pictures[None] / 255, t_in=times, t_out=torch.arange(22.0)[None] / 2,
+            side={}, target={}, bits=torch.zeros(1),
+        )
+    )  # fmt: skip
+    assert torch.equal(found, whole[0].mul(255).round().byte())
     moved = found[1:-1:2].double()
     fade = (pictures[1:].double() + pictures[:-1].double()) / 2
     truth = torch.stack([

@@ -150,6 +150,13 @@ def test_time_stamps_that_stand_still():
     assert even == [[0, F(1, 2)], [], [0, F(1, 2)], [0, 0]]
 
 
+def test_time_that_runs_back():
+    stream = [Frame(RGB, None, t, F(1, 25)) for t in (F(0), F(2, 25), F(1, 25))]
+    with pytest.raises(UserError, match=r"^frame 2 is stamped earlier.*--factor"):
+        list(Timeline(None, F(50)).plan(iter(stream)))
+    assert sum(len(each) for _, each in Timeline(2, F(50)).plan(iter(stream))) == 6
+
+
 def test_a_gap_of_hours_is_refused():
     with pytest.raises(UserError, match=r"^frame 1 stays for 7200 seconds.*lower --fps"):
         slots(Timeline(None, F(60)), [F(1, 25), F(7200), F(1, 25)])

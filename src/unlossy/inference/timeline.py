@@ -68,12 +68,12 @@ class Timeline:
             frames: with the durations as shown, one more of which is read than yielded.
 
         Raises:
-            UserError: a frame would give more than `LONGEST`.
+            UserError: on an even grid, a frame would give more than `LONGEST`, or time runs back.
         """
         if self.untouched:
             yield from ((f, [Slot(Fraction(0), f.time, f.duration)]) for f in frames)
             return
-        clock: Fraction | None = None  # the next point of the grid
+        grid: Fraction | None = None  # its next point
         early: list[Slot] = []  # so near to the next frame that they show it
         for index, (frame, after) in enumerate(_with_next(frames)):
             start = frame.time * self.slow
@@ -81,25 +81,30 @@ class Timeline:
             if self.parts is not None:
                 yield frame, _parts(start, stop, self.parts, after is None)
                 continue
-            clock = start if clock is None else clock
-            slots = self._on_grid(index, clock, start, stop, after is None)
-            clock += len(slots) / self.rate
+            grid = start if grid is None else grid
+            slots = self._on_grid(index, grid, start, stop, after is None)
+            grid += len(slots) / self.rate
             shown = early + [slot for slot in slots if slot.at < 1]
             early = [slot._replace(at=Fraction(0)) for slot in slots if slot.at == 1]
             yield frame, shown
 
     def _on_grid(
-        self, index: int, clock: Fraction, start: Fraction, stop: Fraction, last: bool
+        self, index: int, grid: Fraction, start: Fraction, stop: Fraction, last: bool
     ) -> list[Slot]:
         """Return what starts before `stop`; of the last frame what it fills at least half."""
-        left = (stop - clock) * self.rate
+        if stop < start:
+            raise UserError(
+                f"frame {index + 1} is stamped earlier than the one before it, which leaves no "
+                "place for frames between; --factor takes the frames as they come."
+            )
+        left = (stop - grid) * self.rate
         count = max(floor(left + Fraction(1, 2)) if last else ceil(left), int(last and index == 0))
         if count > LONGEST:
             raise UserError(
                 f"frame {index} stays for {float(stop - start):.0f} seconds, which would be "
                 f"{count} frames; lower --fps, or mend the time stamps if that is not meant."
             )
-        times = [clock + k / self.rate for k in range(count)]
+        times = [grid + k / self.rate for k in range(count)]
         shown = stop - start
         return [
             Slot(Fraction(0) if last else _snapped((time - start) / shown), time, 1 / self.rate)

@@ -164,6 +164,7 @@ def _spans(
 
     A frame-by-frame model is asked for every time inside what is seen, so that S == T; one that
     interpolates just for what is kept, in at most `MADE` frames: of few pairs, or of a part of one.
+    Its context is counted from a pair, whose first frame is the window's.
     """
     t_in, t_out = sample["t_in"][0].contiguous(), sample["t_out"][0].contiguous()
     _, frames, _, height, width = sample["degraded"].shape
@@ -179,7 +180,8 @@ def _spans(
         stop = min(first + length, part.stop)
         while model.interpolates and stop > first + 1 and up_to(stop) - up_to(first) > most:
             stop -= 1
-        seen = slice(max(0, first - model.context), min(frames, stop + model.context))
+        before = model.context - 1 if model.interpolates else model.context
+        seen = slice(max(0, first - before), min(frames, stop + model.context))
         kept = slice(up_to(first), up_to(stop))
         if model.interpolates:
             for start in range(kept.start, kept.stop, most):
