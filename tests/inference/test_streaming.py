@@ -226,8 +226,8 @@ def test_minterpolate_takes_a_stream():
     times = torch.arange(11.0)[None]
     whole = model.restore(
         Sample(
-            name=["a"], degraded=pictures[None] / 255, t_in=times, t_out=torch.arange(22.0)[None] / 2,
-            side={}, target={}, bits=torch.zeros(1),
+            name=["a"], degraded=pictures[None] / 255, t_in=times,
+            t_out=torch.arange(22.0)[None] / 2, side={}, target={}, bits=torch.zeros(1),
         )
     )  # fmt: skip
     assert torch.equal(found, whole[0].mul(255).round().byte())
