@@ -84,8 +84,9 @@ def as_sample(clip: Degraded) -> Sample:
     stored = clip["frames"].numel() if clip["stream"] is None else len(clip["stream"])
     wanted = torch.arange(int(clip["t_in"][0]), int(clip["t_in"][-1]) + 1)
     clean = clip["reference"][wanted]
-    flow = torch.zeros(1, len(clean) - 1, 2, *clean.shape[-2:])
-    flow[:, :, 0] = -1  # `moving_picture` moves to the left
+    t, size = torch.arange(float(len(clean))), clean.shape[-2:]
+    # `moving_picture` moves to the left
+    led = {"flow": -torch.ones(len(clean) - 1), "flow_to_first": t, "flow_to_last": t - t[-1]}
     return Sample(
         name=[clip["name"]],
         degraded=clip["frames"][None].float() / 255,
@@ -93,7 +94,10 @@ def as_sample(clip: Degraded) -> Sample:
         t_in=clip["t_in"][None],
         t_out=wanted[None].float(),
         side={key: value[None] for key, value in clip["side"].items()},
-        target={"flow": flow},
+        target={
+            key: torch.stack([x, 0 * x], 1)[None, ..., None, None].expand(-1, -1, -1, *size)
+            for key, x in led.items()
+        },
         bits=torch.tensor([8.0 * stored]),
     )
 
