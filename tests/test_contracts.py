@@ -236,7 +236,9 @@ def test_every_trainable_parameter_is_in_exactly_one_group(name):
 # What an experiment asks of its user, by the name that the override has, and which ones do.
 ASKED = {
     "base_ckpt": lambda name: name.startswith("ccdnet") and "stage" in name,
-    "start_ckpt": lambda name: any(part in name for part in ("stage_b", "moments", "stage2")),
+    "start_ckpt": lambda name: any(
+        part in name for part in ("stage_b", "moments", "stage2", "interpolation/")
+    ),
     "network.flow_ckpt": lambda name: name.startswith("astf/") and "small" not in name,
 }
 

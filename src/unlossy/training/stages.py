@@ -91,7 +91,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] 
 def _check(cfg: DictConfig) -> None:
     """Refuse checkpoints that a recipe cannot begin with."""
     instead = f"name finished stages, such as trained.{next(iter(cfg.stages))}=PATH."
-    if cfg.init is not None and not OmegaConf.is_interpolation(cfg, "init"):
+    if cfg.init is not None:
         raise UserError(f"init={cfg.init} starts one run, and this recipe has stages; {instead}")
     if cfg.ckpt not in (None, "last"):
         raise UserError(
