@@ -13,7 +13,7 @@ from unlossy.errors import UserError
 from unlossy.video import Frame, VideoWriter, copies_audio, probe, shown_frames
 
 TICKS = [(0, 10), (10, 3), (13, 50), (63, 7), (70, 2), (72, 2), (74, 9)]  # (time, delay) in 1/100 s
-BOTH = pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+EACH = pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv"])
 
 
 def frames(height: int = 32, width: int = 48, ticks=TICKS) -> list[Frame]:
@@ -34,7 +34,7 @@ def write(path: Path, clip: Iterable[Frame], size=None, **options) -> None:
             writer.add(frame)
 
 
-@BOTH
+@EACH
 def test_times_colours_and_count(tmp_path, suffix):
     path, clip = tmp_path / f"my clip{suffix}", frames()
     write(path, clip, time_base=Fraction(1, 100))
@@ -47,7 +47,7 @@ def test_times_colours_and_count(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(60), Fraction(24000, 1001)])
 def test_broadcast_rates_do_not_drift(tmp_path, suffix, rate):
     base = 1 / (rate.numerator * Fraction(1))
@@ -56,7 +56,7 @@ def test_broadcast_rates_do_not_drift(tmp_path, suffix, rate):
     clip = [Frame(blank, None, tick, 1 / rate) for tick in ticks]
     write(tmp_path / f"a{suffix}", clip, time_base=base)
     found = [frame.time for frame in shown_frames(tmp_path / f"a{suffix}")]
-    tolerance = 0 if suffix == ".mp4" else Fraction(1, 2000)  # WebM counts milliseconds
+    tolerance = 0 if suffix == ".mp4" else Fraction(1, 2000)  # the others count milliseconds
     assert len(found) == 90
     assert max(abs(ours - tick) for ours, tick in zip(found, ticks, strict=True)) <= tolerance
 
@@ -66,7 +66,7 @@ def test_odd_sizes(tmp_path, size):
     rng = torch.Generator().manual_seed(0)
     rgb = torch.randint(0, 256, (3, 1, 1), generator=rng).byte().expand(3, *size)
     clip = [Frame(rgb, None, Fraction(0), Fraction(1, 10))]
-    for suffix, grown in ((".mp4", True), (".webm", False)):
+    for suffix, grown in ((".mp4", True), (".mkv", True), (".webm", False)):
         path = tmp_path / f"a{suffix}"
         write(path, clip)
         height, width = (s + s % 2 if grown else s for s in size)
@@ -74,6 +74,67 @@ def test_odd_sizes(tmp_path, size):
         assert (media.height, media.width) == (height, width)
         (found,) = shown_frames(path)
         assert (found.rgb.int() - rgb[:, :1, :1].int()).abs().max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [(".mp4", 0), (".mp4", 3), (".mkv", 0), (".webm", 0)]
+)
+def test_the_last_frame_stays_as_long_as_it_should(tmp_path, suffix, start):
+    """B-frames are decoded in another order than shown, and MP4 tells steps of decoding."""
+    generator = torch.Generator().manual_seed(0)
+    delays = [2, 2, 5, 5, 15, 15, 2, 7, 30, 1, 4, 3]  # 1/200 s
+    stops = [start + sum(delays[: k + 1]) for k in range(len(delays))]
+    clip = [
+        Frame(
+            torch.randint(0, 256, (3, 48, 64), generator=generator).byte(),
+            None,
+            Fraction(stop - delay, 200),
+            Fraction(delay, 200),
+        )
+        for stop, delay in zip(stops, delays, strict=True)
+    ]
+    write(tmp_path / f"a{suffix}", clip)
+    found = [frame.duration * 200 for frame in shown_frames(tmp_path / f"a{suffix}")]
+    assert found == delays
+
+
+@EACH
+@pytest.mark.parametrize("size", [(48, 64), (16, 1280)])
+def test_flat_colours_come_back(tmp_path, suffix, size):
+    """BT.601 below HD and BT.709 above, limited range: 27 colours, within 2 of 255."""
+    colors = torch.cartesian_prod(*[torch.tensor([0, 128, 255])] * 3).byte()
+    clip = [
+        Frame(color.view(3, 1, 1).expand(3, *size), None, Fraction(k, 25), Fraction(1, 25))
+        for k, color in enumerate(colors)
+    ]
+    write(tmp_path / f"a{suffix}", clip)
+    for frame, color in zip(shown_frames(tmp_path / f"a{suffix}"), colors, strict=True):
+        assert (frame.rgb.int() - color.int().view(3, 1, 1)).abs().max() <= 2
+
+
+@EACH
+@pytest.mark.parametrize("turned", [False, True])
+def test_colours_stay_in_their_place(tmp_path, suffix, turned):
+    """A wave of pure chroma comes back with its phase: H.264's samples lie left, not between."""
+    angle = 2 * np.pi * np.arange(128) / 32
+    wave = 60 * np.sin(angle)
+    rows = np.stack((128 + wave, 128 + 0 * wave, 128 - wave)).round()
+    rgb = torch.from_numpy(rows).byte()[:, None].repeat(1, 128, 1)
+    rgb = rgb.mT.contiguous() if turned else rgb
+    write(tmp_path / f"a{suffix}", [Frame(rgb, None, Fraction(0), Fraction(1, 25))])
+    (frame,) = shown_frames(tmp_path / f"a{suffix}")
+    found = (frame.rgb[0].double() - frame.rgb[2].double()).mean(1 if turned else 0).numpy()
+    lag = np.angle((wave * np.exp(-1j * angle)).sum() / (found * np.exp(-1j * angle)).sum())
+    assert abs(lag * 32 / (2 * np.pi)) < 0.1  # pixels
+
+
+def test_frames_on_the_same_tick_move_by_one(tmp_path):
+    times = [Fraction(0), Fraction(0), Fraction(1, 10**9), Fraction(1, 10)]
+    blank = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    clip = [Frame(blank, None, time, Fraction(1, 10)) for time in times]
+    write(tmp_path / "a.mp4", clip, time_base=Fraction(1, 10**9))
+    found = [frame.time for frame in shown_frames(tmp_path / "a.mp4")]
+    assert found == [Fraction(k, 90_000) for k in (0, 1, 2, 9000)]
 
 
 @pytest.mark.parametrize(("size", "tag"), [((64, 48), 6), ((1280, 16), 1)])
@@ -118,7 +179,13 @@ def packets(path: Path) -> list[tuple[float, bytes]]:
 
 @pytest.mark.parametrize(
     ("fmt", "codec", "suffix"),
-    [("mp4", "aac", ".mp4"), ("webm", "libopus", ".webm"), ("matroska", "aac", ".mp4")],
+    [
+        ("mp4", "aac", ".mp4"),
+        ("webm", "libopus", ".webm"),
+        ("matroska", "aac", ".mp4"),
+        ("webm", "libopus", ".mkv"),
+        ("matroska", "pcm_s16le", ".mkv"),
+    ],
 )
 def test_sound_is_copied_as_it_is(tmp_path, fmt, codec, suffix):
     source = tmp_path / f"in{ {'matroska': '.mkv'}.get(fmt, '.' + fmt) }"
@@ -138,6 +205,8 @@ def test_sound_that_a_container_cannot_hold():
     assert not copies_audio("aac", Path("a.webm"))
     assert copies_audio("opus", Path("a.webm"))
     assert not copies_audio("vorbis", Path("a.MP4"))
+    assert copies_audio("vorbis", Path("a.mkv"))
+    assert not copies_audio("opus", Path("a.gif"))
 
 
 def test_alpha_in_webm(tmp_path):
@@ -154,9 +223,17 @@ def test_alpha_in_webm(tmp_path):
     assert len(planes) == 3
     assert np.abs(planes[0].astype(int) - alpha.numpy()).max() < 20
     assert planes[2].min() > 250
+    assert probe(path).alpha
+    found = list(shown_frames(path))
+    assert [frame.time * 100 for frame in found] == [0, 10, 13]
+    for frame, plane in zip(found, planes, strict=True):
+        shown = torch.full((32, 48), 255) if frame.alpha is None else frame.alpha
+        assert np.array_equal(shown.numpy(), plane)
+    write(tmp_path / "b.webm", frames()[:2])
+    assert not probe(tmp_path / "b.webm").alpha
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_nothing_is_left_after_an_error(tmp_path, suffix, error):
     path = tmp_path / f"a{suffix}"
@@ -175,8 +252,11 @@ def test_nothing_is_left_after_an_error(tmp_path, suffix, error):
 def test_refusals(tmp_path):
     with pytest.raises(UserError, match=r"\.mp4 \.webm \.mkv"):
         VideoWriter(tmp_path / "a.avi", 2, 2, Fraction(10))
-    with pytest.raises(UserError, match="MP4 cannot hold transparency"):
-        VideoWriter(tmp_path / "a.mp4", 2, 2, Fraction(10), alpha=True)
+    for kind in ("mp4", "mkv"):
+        with pytest.raises(UserError, match=f"{kind.upper()} cannot hold transparency"):
+            VideoWriter(tmp_path / f"a.{kind}", 2, 2, Fraction(10), alpha=True)
+    with pytest.raises(UserError, match="at most 16384 pixels a side, not 20000x32"):
+        VideoWriter(tmp_path / "a.mp4", 20000, 32, Fraction(10))
     with (
         pytest.raises(UserError, match=r"cannot write .*No such file"),
         VideoWriter(tmp_path / "none" / "a.mp4", 2, 2, Fraction(10)),
