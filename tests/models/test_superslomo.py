@@ -1,5 +1,7 @@
 """SuperSloMo as a model: where it starts, what a flow is worth, flows once a pair, checkpoints."""
 
+import time
+
 import pytest
 import torch
 
@@ -99,6 +101,21 @@ def test_flows_once_per_pair_and_each_pair_by_itself():
     for k in range(2):
         pair = model(batch(frames[:, k : k + 2], 4))
         assert torch.equal(pair["estimate"], whole["estimate"][:, 4 * k : 4 * k + 5])
+
+
+def test_seven_frames_cost_less_than_seven_times_one():
+    """A generous floor; benchmarks/superslomo.py measures it."""
+    model = SuperSloMo(SPyNet(), FlowUNet(16, 5, 2), residual=True, cut=None).eval()
+    frames = torch.rand(1, 2, 3, 64, 64)
+
+    def seconds(factor: int) -> float:
+        start = time.perf_counter()
+        with torch.inference_mode():
+            model.restore(batch(frames, factor))
+        return time.perf_counter() - start
+
+    one, seven = (min(seconds(factor) for _ in range(3)) for factor in (2, 8))
+    assert seven < 5 * one
 
 
 def test_gradients_or_not_and_any_time_alike():
