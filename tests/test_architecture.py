@@ -42,6 +42,7 @@ MAY_IMPORT = {
 }
 MAY_ALSO_IMPORT = {
     "models/baselines.py": frozenset({"video"}),  # FFmpeg filters as baselines
+    "models/interpolation_baselines.py": frozenset({"video"}),
     "data/restored.py": frozenset({"inference", "models"}),  # ADR 9: what a finished stage does
 }
 # foreign package -> the files and folders that may import it.
