@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from unlossy import __version__
 from unlossy.errors import UserError
 from unlossy.models.ccdnet import CCDNet
+from unlossy.models.gif2video import GIF2Video
 from unlossy.models.model import EnhancementModel
-from unlossy.models.weights import EMBEDDED, read_weights
+from unlossy.models.weights import EMBEDDED, read_weights, state_in
 
 FORMAT = 1
 PREFIX = "model."  # where the LightningModule keeps the model
@@ -164,6 +165,26 @@ def load_official(u1: str | Path, u2: str | Path | None = None, steps: int = 2) 
     return CCDNet.from_official(base, refine, steps).eval()
 
 
+def load_official_gif2video(
+    u1: str | Path, slomo: str | Path, u2: str | Path | None = None, sequential: bool = False
+) -> GIF2Video:
+    """Return the authors' GIF2Video from their released files, in evaluation mode on the CPU.
+
+    Args:
+        u1: as for `load_official`.
+        slomo: a `gif2video_*` file, which holds the networks of flow and refinement only.
+        u2: as for `load_official`; the released evaluations have it or not.
+        sequential: True for the `gif2video_*.seq.*` file.
+
+    Raises:
+        UserError: a file is missing, damaged or of another network.
+    """
+    base, flow, refine = (None if path is None else _generator(path) for path in (u1, slomo, u2))
+    assert base is not None
+    assert flow is not None
+    return GIF2Video.from_official(base, flow, refine, sequential).eval()
+
+
 def build(config: Mapping[str, Any]) -> nn.Module:
     """Build a network from a configuration, nested `_target_`s included.
 
@@ -239,7 +260,8 @@ def _read(path: str | Path) -> dict[str, Any]:
     content = read_weights(path)
     if "model_netG" in content:
         raise UserError(
-            f"{path} is a released CCDNet file; load it with unlossy.checkpoint.load_official."
+            f"{path} is a file released with GIF2Video; load it with load_official or "
+            "load_official_gif2video of unlossy.checkpoint."
         )
     return content
 
@@ -271,9 +293,7 @@ def _card_of(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
 
 
 def _generator(path: str | Path) -> Mapping[str, Tensor]:
-    content = read_weights(path)
-    weights: Mapping[str, Tensor] = content.get("model_netG", content)
-    return weights
+    return state_in(read_weights(path))
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unlossy.checkpoint import load, pack
+from unlossy.checkpoint import load, load_official_gif2video, pack
 from unlossy.errors import UserError
 from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.ccdnet import CCDNet
@@ -97,16 +97,6 @@ def test_a_clip_without_gaps_or_with_one_frame_has_its_colours_restored():
         assert not torch.equal(made, sample["degraded"])
 
 
-def test_only_key_frames_that_are_asked_for_are_restored():
-    model, sample = gif2video(), batch(5)
-    seen = []
-    model.colors.base.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
-    whole = model(sample)["estimate"]
-    part = {**sample, "t_out": sample["t_out"][:, 5:8]}
-    assert torch.allclose(model(part)["estimate"], whole[:, 5:8], atol=1e-5)
-    assert seen == [5, 2]
-
-
 def test_across_a_cut_the_restored_key_frame_holds():
     model, sample = gif2video(), batch()
     sample["degraded"] = torch.stack([torch.zeros(1, 3, 32, 64), torch.ones(1, 3, 32, 64)], 1)
@@ -178,12 +168,22 @@ def test_windows_are_as_wide_as_both_networks_need():
 
 
 @pytest.mark.parametrize("second", [None, UNet(12, 3, 2)])
-def test_official_files_of_both_parts(second):
+def test_official_files_of_both_parts(tmp_path, second):
     nets = {"netA": FlowUNet(6, 2, 2), "netB": FlowUNet(16, 5, 3)}
     flow = {f"{n}.{k}": v for n, net in nets.items() for k, v in net.state_dict().items()}
-    base = {"epoch": 30, "model_netG": UNet(3, 3, 2).state_dict()}
-    refine = None if second is None else {"model_netG": second.state_dict()}
-    model = GIF2Video.from_official(base, {"model_netG": flow}, refine, sequential=True).eval()
+    parts = {"u1": UNet(3, 3, 2).state_dict(), "slomo": flow}
+    if second is not None:
+        parts["u2"] = second.state_dict()
+    files = {name: tmp_path / f"{name}.pt" for name in parts}
+    for name, path in files.items():
+        torch.save({"epoch": 30, "model_netG": parts[name]}, path)
+    model = load_official_gif2video(**files, sequential=True)
+    assert not model.training
     assert (model.colors.steps, model.colors.update) == (1 if second is None else 2, "tanh")
     assert (model.slomo.residual, model.sequential, model.frozen) == (False, True, True)
+    assert torch.equal(
+        model.slomo.refine.upconv3.conv[2].weight, nets["netB"].upconv3.conv[2].weight
+    )
     assert model.restore(batch()).shape == (1, 5, 3, 32, 64)
+    with pytest.raises(UserError, match="no official"):
+        load_official_gif2video(files["slomo"], files["u1"])

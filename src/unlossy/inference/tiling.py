@@ -21,7 +21,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unlossy.models.interpolator import Interpolator
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample
 
@@ -71,13 +70,11 @@ def tiled(
     pixels = budget // (batch_size * frames)
     if height * width <= pixels:
         return _restored(restore, batch, dtype)
-    if isinstance(model, Interpolator):
-        batch = model.surveyed(batch)
+    batch = model.surveyed(batch)
     rows, columns = (
         list(tiles(length, isqrt(pixels), model.reach, model.multiple, model.scale))
         for length in (height, width)
     )
-    batch = model.surveyed(batch)
     whole: dict[str, Tensor] = {}
     for row in rows:
         for column in columns:

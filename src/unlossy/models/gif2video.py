@@ -45,6 +45,8 @@ class GIF2Video(Interpolator):
         UserError: a network that cannot be A; a checkpoint that is missing or of another one.
     """
 
+    window = 8  # the last key frame of a window has its colours restored in the next one again
+
     def __init__(
         self,
         colors: EnhancementModel,

@@ -78,9 +78,6 @@ class Interpolator(EnhancementModel):
         places = [_place(t, t_in) for t in t_out]
         if self.training:
             self._refuse_what_teaches_nothing(len(t_in), [t for _, t in places])
-        single = len(t_in) == 2
-        if self.context == 1:  # the other end of a pair, and nothing beyond
-            batch, places = _narrowed(batch, places)
         keys = self.keys(batch)
         frames = [keys[:, k, :3] for k, _ in places]
         extras: dict[str, Tensor] = {}
@@ -90,7 +87,7 @@ class Interpolator(EnhancementModel):
             if wanted and (cut is None or not cut.all()):
                 times = [places[i][1] for i in wanted]
                 made, found = self.between(keys[:, k], keys[:, k + 1], times)
-                extras = _at_every_time(found, wanted, len(places)) if single else {}
+                extras = _at_every_time(found, wanted, len(places)) if len(t_in) == 2 else {}
                 for i, frame in zip(wanted, made.unbind(1), strict=True):
                     frames[i] = frame
             if cut is not None and cut.any():
@@ -161,22 +158,6 @@ def _place(t: float, t_in: Sequence[float]) -> tuple[int, float]:
     if share > 1 - _SAME:
         return k + 1, 0.0
     return k, share if share > _SAME else 0.0
-
-
-def _narrowed(
-    batch: Sample, places: Sequence[tuple[int, float]]
-) -> tuple[Sample, list[tuple[int, float]]]:
-    """Leave out the key frames before and after those that the places lie at or between."""
-    count = batch["degraded"].shape[1]
-    first, last = min(k for k, _ in places), max(k + (share > 0) for k, share in places)
-    used = slice(first, last + 1)
-    side = {
-        key: value[:, used] if value.ndim > 1 and value.shape[1] == count else value
-        for key, value in batch["side"].items()
-    }
-    kept = Sample(**{**batch, "side": side, "degraded": batch["degraded"][:, used]})
-    kept["t_in"] = batch["t_in"][:, used]
-    return kept, [(k - first, share) for k, share in places]
 
 
 def _at_every_time(extras: dict[str, Tensor], wanted: list[int], count: int) -> dict[str, Tensor]:
