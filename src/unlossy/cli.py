@@ -149,19 +149,22 @@ def _without_checkpoint(name: str) -> EnhancementModel:
     from hydra.utils import get_class
     from omegaconf import OmegaConf
 
-    found = {path.stem: OmegaConf.load(path) for path in CONF.glob("model/*.yaml")}
-    configs = {stem: cast("dict[str, Any]", OmegaConf.to_container(c)) for stem, c in found.items()}
+    def options(path: Path) -> dict[str, Any]:
+        return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(path)))
 
-    def ready(config: dict[str, Any]) -> bool:
-        kind: Any = get_class(config["_target_"]) if "_target_" in config else None
+    def ready(path: Path) -> bool:
+        target = options(path).get("_target_") if path.is_file() else None
+        kind: Any = get_class(target) if target else None
         return kind is not None and not kind.trainable and kind.fits_on != "train"
 
-    if name not in configs or not ready(configs[name]):
-        choices = ", ".join(sorted(stem for stem, config in configs.items() if ready(config)))
-        learns = "has to learn first, so give --ckpt PATH" if name in configs else "is unknown"
+    folder = CONF / "model"
+    chosen = folder / f"{name}.yaml"
+    if not ready(chosen):
+        choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml") if ready(path)))
+        learns = "has to learn first, so give --ckpt PATH" if chosen.is_file() else "is unknown"
         raise UserError(f"--model {name} {learns}; without a checkpoint there are {choices}.")
-    options = {key: value for key, value in configs[name].items() if key != "_target_"}
-    return cast("EnhancementModel", get_class(configs[name]["_target_"])(**options))
+    arguments = options(chosen)
+    return cast("EnhancementModel", get_class(arguments.pop("_target_"))(**arguments))
 
 
 def report() -> None:
