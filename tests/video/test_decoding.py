@@ -13,7 +13,7 @@ from PIL import Image
 
 from unlossy import assets
 from unlossy.errors import UserError
-from unlossy.video import iter_frames, probe, read_frames, shown_frames
+from unlossy.video import decoding, iter_frames, probe, read_frames, shown_frames
 
 
 def encode(path: Path, pictures: np.ndarray, **settings) -> Path:
@@ -124,6 +124,77 @@ def test_phone_videos_stand_upright(tmp_path, rotation):
     assert small.shape == (1, 3, height // 2, width // 2)
 
 
+@pytest.mark.parametrize(
+    ("stamps", "times"),
+    [
+        ([None] * 6, [0, 1, 2, 3, 4, 5]),
+        ([0, 0, 0, 0, 0, 0], [0, 1, 2, 3, 4, 5]),
+        ([0, 1, 5, 2, 3, 8], [0, 1, 5, 6, 7, 8]),
+        ([-3, 1, None, 4, 4, 9], [0, 1, 2, 4, 5, 9]),
+    ],
+)
+def test_time_stamps_that_are_missing_or_go_back(tmp_path, monkeypatch, stamps, times):
+    """Every frame comes through, each later than the one before."""
+    path = encode(tmp_path / "a.mp4", counted(6))
+    pictures = decoding._pictures
+
+    def mistimed(container, stream):
+        for frame, stamp in zip(pictures(container, stream), stamps, strict=True):
+            tick = round(1 / (25 * frame.time_base))
+            frame.pts = None if stamp is None else stamp * tick
+            yield frame
+
+    monkeypatch.setattr(decoding, "_pictures", mistimed)
+    found = list(shown_frames(path))
+    assert [number(frame.rgb) for frame in found] == list(range(6))
+    assert [frame.time * 25 for frame in found] == times
+    assert all(frame.duration > 0 for frame in found)
+
+
+def test_patterns_take_what_matches_in_natural_order(tmp_path):
+    for k in (1, 2, 10):
+        Image.new("RGB", (4, 3), (k, 0, 0)).save(tmp_path / f"a {k}.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "b.png")
+    found = read_frames(tmp_path / "a *.png")
+    assert found[:, 0, 0, 0].tolist() == [1, 2, 10]
+    assert probe(tmp_path / "a *.png").frames == 3
+    (tmp_path / "c[1].png").write_bytes((tmp_path / "b.png").read_bytes())
+    assert read_frames(tmp_path / "c[1].png").shape == (1, 3, 9, 9)  # a file, not a pattern
+    for nothing in ("d*.png", "**.png"):
+        with pytest.raises(UserError, match=r"\*\.png"):
+            read_frames(tmp_path / nothing)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp"])
+def test_kinds_of_stills(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    options = {"lossless": True} if suffix == ".webp" else {}
+    Image.fromarray(picture).save(tmp_path / f"a{suffix}", **options)
+    assert np.array_equal(read_frames(tmp_path / f"a{suffix}")[0].permute(1, 2, 0), picture)
+
+
+def test_the_depth_map_of_a_phone_is_no_second_frame(tmp_path):
+    photo, depth = Image.new("RGB", (16, 8), (200, 0, 0)), Image.new("RGB", (4, 2))
+    photo.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[depth])
+    assert probe(tmp_path / "a.jpg").frames == 1
+    assert read_frames(tmp_path / "a.jpg").shape == (1, 3, 8, 16)
+
+
+def test_alpha_of_a_film(tmp_path):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (12, 16, 4)).astype(np.uint8)
+    with av.open(str(tmp_path / "a.mov"), "w") as container:
+        stream = container.add_stream("qtrle", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 12, "argb"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgba")))
+        container.mux(stream.encode(None))
+    assert probe(tmp_path / "a.mov").alpha
+    (frame,) = shown_frames(tmp_path / "a.mov")
+    assert np.array_equal(frame.rgb.permute(1, 2, 0), picture[..., :3])
+    assert np.array_equal(frame.alpha, picture[..., 3])
+
+
 def test_stills_and_folders(tmp_path):
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (11, 5, 7, 3)).astype(np.uint8)
@@ -216,7 +287,7 @@ def test_what_may_not_be_read_gets_a_sentence(tmp_path, monkeypatch, name, act):
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95])
-@pytest.mark.parametrize("kind", [".mp4", "faststart", ".webm", ".mkv"])
+@pytest.mark.parametrize("kind", [".mp4", "faststart", ".webm", ".mkv", ".avi"])
 def test_a_truncated_video_is_refused(tmp_path, kind, share):
     noise = np.random.default_rng(0).integers(0, 256, (12, 32, 64, 3)).astype(np.uint8)
     path = tmp_path / ("a.mp4" if kind == "faststart" else f"a{kind}")

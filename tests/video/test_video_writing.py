@@ -76,9 +76,7 @@ def test_odd_sizes(tmp_path, size):
         assert (found.rgb.int() - rgb[:, :1, :1].int()).abs().max() <= 4
 
 
-@pytest.mark.parametrize(
-    ("suffix", "start"), [(".mp4", 0), (".mp4", 3), (".mkv", 0), (".webm", 0)]
-)
+@pytest.mark.parametrize(("suffix", "start"), [(".mp4", 0), (".mp4", 3), (".mkv", 0), (".webm", 0)])
 def test_the_last_frame_stays_as_long_as_it_should(tmp_path, suffix, start):
     """B-frames are decoded in another order than shown, and MP4 tells steps of decoding."""
     generator = torch.Generator().manual_seed(0)

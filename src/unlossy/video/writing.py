@@ -33,7 +33,7 @@ class _Kind(NamedTuple):
 
 
 # Visually lossless. VP9's default speed takes ten times as long for 2 % of the size.
-# No B-frames: MP4 tells its length in steps of decoding, which with them and uneven delays is wrong.
+# No B-frames: MP4 tells its length in steps of decoding, wrong with them and uneven delays.
 _H264 = ("libx264", {"crf": "16", "bf": "0"})
 _VP9 = ("libvpx-vp9", {"crf": "16", "b": "0", "cpu-used": "4"})
 _MPEG = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac", "mp2")
