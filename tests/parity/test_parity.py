@@ -9,12 +9,13 @@ from safetensors.torch import load_file, save_file
 
 from unlossy.models.basicvsr import BasicVSR
 from unlossy.models.ccdnet import CCDNet
+from unlossy.models.film import FILM
 from unlossy.networks.flow_unet import FlowUNet
 
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("name", ["ccdnet", "patchgan", "basicvsr", "slomo"])
+@pytest.mark.parametrize("name", ["ccdnet", "patchgan", "basicvsr", "slomo", "film"])
 def test_our_networks_give_the_authors_results(name, capsys):
     assert main([str(HERE / f"{name}.safetensors")]) == 0
     assert "FAILED" not in capsys.readouterr().out
@@ -120,6 +121,25 @@ def test_sizes_of_a_slomo_come_from_the_shapes(tmp_path, widths, times, size):
     file |= {name: torch.stack(values, 1) for name, values in lists.items()}
     save_file({k: v.contiguous() for k, v in file.items()}, tmp_path / "own")
     assert main([str(tmp_path / "own")]) == 0
+
+
+@pytest.mark.parametrize(("levels", "size"), [(4, (33, 50)), (6, (64, 40))])
+def test_sizes_of_frames_and_the_levels_of_a_film_come_from_the_file(tmp_path, levels, size):
+    """Made with our own network: proves that sizes are found, not that they are right."""
+    file = load_file(HERE / "film.safetensors") | {"pyramid_levels": torch.tensor(levels)}
+    network = FILM.from_official(within(file, "weights/"), levels).network
+    file["frame0"], file["frame1"] = torch.rand(2, 2, 3, *size)
+    with torch.no_grad():
+        made = network(file["frame0"], file["frame1"])
+    file |= {"image": made.image, "x0_warped": made.warped_first, "x1_warped": made.warped_last}
+    file |= {"forward_flow": 2 * made.to_last, "backward_flow": 2 * made.to_first}
+    save_file({key: value.contiguous() for key, value in file.items()}, tmp_path / "own")
+    assert main([str(tmp_path / "own")]) == 0
+    network.out.bias.data += 1e-3
+    with torch.no_grad():
+        file["image"] = network(file["frame0"], file["frame1"]).image
+    save_file(file, tmp_path / "wrong")
+    assert main([str(tmp_path / "wrong")]) == 1
 
 
 @pytest.mark.parametrize("case", ["none", "missing", "garbage", "unknown"])

@@ -11,7 +11,7 @@ from unlossy.errors import UserError
 from unlossy.models.basicvsr import BasicVSR
 from unlossy.training.configs import build
 from unlossy.training.enhancer import Enhancer
-from unlossy.training.schedules import CosineRestarts, OneCycle
+from unlossy.training.schedules import CosineRestarts, OneCycle, Staircase
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -120,3 +120,21 @@ def test_a_cycle_leaves_the_flow_network_its_eighth():
 
 def test_a_rate_of_zero_has_no_shares():
     assert OneCycle(optimizer(0.0, 0.0), 0.1, 5).get_last_lr() == pytest.approx([0.004, 0.004])
+
+
+def test_stairs_divide_the_run():
+    stairs = Staircase(optimizer(1e-4), total_steps=10, stairs=4, gamma=10 ** (-1 / 3))
+    expected = [1e-4] * 3 + [4.64159e-5] * 3 + [2.154435e-5] * 3 + [1e-5]
+    assert rates(stairs, 10) == pytest.approx(expected)
+    with pytest.raises(UserError, match="1 stair or more"):
+        Staircase(optimizer(1e-4), total_steps=10, stairs=0, gamma=0.5)
+
+
+def test_films_rates_as_published():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", ["experiment=film/l1", "name=test"])
+    adam = build(cfg.optimizer)([{"params": [nn.Parameter(torch.zeros(1))], "lr": 1e-4}])
+    schedule = build(cfg.schedule)(adam)
+    assert (schedule.step_size, schedule.gamma) == (750_000, 0.464158)
+    assert (adam.defaults["betas"], adam.defaults["eps"]) == ((0.9, 0.999), 1e-7)
+    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay) == (1e-4, 0)

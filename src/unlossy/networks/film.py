@@ -36,9 +36,8 @@ from unlossy.networks.motion_filters import see_motion
 class Seen(NamedTuple):
     """What a network needs to know of a frame, for each level from fine to coarse."""
 
-    images: list[Tensor]  # (N, 3, H_i, W_i), of the levels that are fused
-    features: list[Tensor]  # (N, C_i, H_i, W_i)
-    halves: list[Tensor]  # these, through their half of the predictor's first convolution
+    levels: list[Tensor]  # (N, 3 + C_i, H_i, W_i): the frame, halved i times, and its features
+    halves: list[Tensor]  # features through their half of the predictor's first convolution
 
 
 class Between(NamedTuple):
@@ -167,12 +166,11 @@ class FILMNet(nn.Module):
             for k, pair in enumerate(self.extract[: self.pyramid_levels - level]):
                 maps.append(pair(functional.avg_pool2d(maps[-1], 2) if k else x))
             subtrees.append(maps)
-        features = [
-            torch.cat([subtrees[i - k][k] for k in range(min(i + 1, len(self.extract)))], 1)
-            for i in range(self.pyramid_levels)
+        levels = [
+            torch.cat([x, *(subtrees[i - k][k] for k in range(min(i + 1, len(self.extract))))], 1)
+            for i, x in enumerate(images)
         ]
-        halves = [self._predictor(i).own(x) for i, x in enumerate(features)]
-        return Seen(images[: self.fusion_levels], features, halves)
+        return Seen(levels, [self._predictor(i).own(x[:, 3:]) for i, x in enumerate(levels)])
 
     def flows(self, first: Seen, last: Seen) -> tuple[list[Tensor], list[Tensor]]:
         """Return the flows F to the last frame and G to the first, (N, 2, H_i, W_i), fine first."""
@@ -180,7 +178,7 @@ class FILMNet(nn.Module):
         for level in range(self.pyramid_levels - 1, -1, -1):
             predictor = self._predictor(level)
             half = torch.cat([first.halves[level], last.halves[level]])
-            other = torch.cat([last.features[level], first.features[level]])
+            other = torch.cat([last.levels[level][:, 3:], first.levels[level][:, 3:]])
             if not pyramid:
                 pyramid.append(predictor(half, other).float())
                 continue
@@ -200,14 +198,10 @@ class FILMNet(nn.Module):
     ) -> Between:
         """Return the frame at a time in [0, 1], as far along the flows; 0 is the first frame."""
 
-        def aligned(level: int) -> tuple[Tensor, ...]:
+        def aligned(level: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             to_first, to_last = time * backward[level], (1 - time) * forward[level]
-            return (
-                *(warp(x[level], to_first, "border") for x in (first.images, first.features)),
-                *(warp(x[level], to_last, "border") for x in (last.images, last.features)),
-                to_first,
-                to_last,
-            )
+            warped_first = warp(first.levels[level], to_first, "border")
+            return warped_first, warp(last.levels[level], to_last, "border"), to_first, to_last
 
         finer, parts = self.fusion_levels - 1, aligned(self.fusion_levels - 1)
         net = torch.cat(parts, 1)
@@ -215,8 +209,9 @@ class FILMNet(nn.Module):
             finer -= 1
             parts = aligned(finer)
             net = self.fusion[finer](net, parts)
-        warped_first, _, warped_last, _, to_first, to_last = parts
-        return Between(self.out(net).float(), to_first, to_last, warped_first, warped_last)
+        warped_first, warped_last, to_first, to_last = parts
+        image = self.out(net).float()
+        return Between(image, to_first, to_last, warped_first[:, :3], warped_last[:, :3])
 
     def _predictor(self, level: int) -> _Predictor:
         predictor = self.flow[min(level, len(self.flow) - 1)]

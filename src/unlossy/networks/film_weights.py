@@ -65,15 +65,15 @@ def film_network(weights: Mapping[str, Any], pyramid_levels: int) -> FILMNet:
         )
     except (StopIteration, KeyError) as error:
         raise ValueError("these weights lack a convolution that every FILM begins with") from error
-    ours = [part for part in network.modules() if isinstance(part, nn.Conv2d)]
+    ours = {name: c for name, c in network.named_modules() if isinstance(c, nn.Conv2d)}
     theirs = [*extract.values(), *flow.values(), *fusion.values()]
     if len(ours) != len(theirs):
         raise ValueError(f"these weights have {len(theirs)} convolutions, such a FILM {len(ours)}")
-    for k, (conv, parts) in enumerate(zip(ours, theirs, strict=True)):
-        found = {name: tuple(value.shape) for name, value in parts.items()}
-        wanted = {name: tuple(value.shape) for name, value in conv.state_dict().items()}
+    for (name, conv), parts in zip(ours.items(), theirs, strict=True):
+        found = {part: tuple(value.shape) for part, value in parts.items()}
+        wanted = {part: tuple(value.shape) for part, value in conv.state_dict().items()}
         if found != wanted:
-            raise ValueError(f"convolution {k} of these weights is {found}, FILM's {wanted}")
+            raise ValueError(f"the convolution {name} has {found} in these weights, not {wanted}")
         conv.load_state_dict(parts)
     return network
 
