@@ -163,7 +163,7 @@ def test_half_precision_moves_pixels_in_full():
 
 def test_tiles_fit_together_where_the_flow_sees_no_further():
     torch.manual_seed(0)
-    frames = torch.rand(1, 2, 3, 32, 640)
+    frames = torch.rand(1, 2, 3, 32, 960)
     smooth = torch.nn.functional.avg_pool2d(frames.flatten(0, 1), 5, 1, 2)[None]
 
     class Local(torch.nn.Module):
@@ -175,7 +175,7 @@ def test_tiles_fit_together_where_the_flow_sees_no_further():
     assert (whole[:, 1] - smooth.mean(1)).abs().max() > 0.05
     pieces = []
     model.flow.register_forward_hook(lambda _, inputs, __: pieces.append(inputs[0].shape[-1]))
-    tiled = restore_tiled(model, clip, budget=2 * 32 * 320)
+    tiled = restore_tiled(model, clip, budget=2 * 32 * 512)
     assert len(pieces) == 2
     torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-5)
 

@@ -11,6 +11,10 @@ replacing them.
 
 A fresh network makes the average (1 - t) I_0 + t I_1: its flows are zero and both frames visible.
 With a flow from `flow_ckpt` and `residual` it starts at what that flow is worth.
+
+Both flow networks see most of a frame, so tiles do not quite fit together: with a trained SPyNet a
+frame of 1280x720 in tiles of 832 differs from the whole by 0.03 levels of 255 in the mean, by more
+than 1 in 0.15 % of the pixels, by 5 at most. Up to that size frames go untiled.
 """
 
 from __future__ import annotations
@@ -24,11 +28,14 @@ from torch import Tensor, nn
 
 from unlossy.errors import UserError
 from unlossy.models.interpolator import Interpolator
+from unlossy.models.model import MEMORY
 from unlossy.models.weights import EMBEDDED, read_weights, state_in
 from unlossy.networks.flow_unet import FlowUNet, PairFlow
 from unlossy.networks.slomo import interpolated
 from unlossy.networks.weights import load_tolerantly
 
+# Bytes a pixel of a pair, measured: a SPyNet and what goes with it; either network, per channel.
+_SPYNET, _CHANNEL = 1700, 100
 _FOREIGN = (ValueError, TypeError, AttributeError)  # weights of other shapes, or none at all
 
 
@@ -54,7 +61,7 @@ class SuperSloMo(Interpolator):
 
     provides = frozenset({"flow01", "flow10", "flow_to_first", "flow_to_last"})
     multiple = 32
-    reach = 128
+    reach = 192
 
     def __init__(
         self,
@@ -75,6 +82,7 @@ class SuperSloMo(Interpolator):
             )
         self.flow, self.refine = flow, refine
         self.max_flow, self.residual, self.cut = max_flow, residual, cut
+        self.budget = 2 * MEMORY // max(_SPYNET, _CHANNEL * refine.channels)
         if flow_ckpt is not None and flow_ckpt != EMBEDDED:
             _load_flow(flow, flow_ckpt)
 
