@@ -4,14 +4,11 @@ import pytest
 import torch
 from gif_decoders import noise, pillow_frames
 
-from unlossy.data.cache import Cache
-from unlossy.data.samples import TrainingSamples, WholeClips, collate
 from unlossy.degradations.chain import Chain
 from unlossy.degradations.drop_frames import DropFrames
 from unlossy.degradations.gif import Gif
 from unlossy.errors import UserError
-from unlossy.sample import Clip, check, pristine, to_float
-from unlossy.training.configs import build
+from unlossy.sample import pristine
 
 
 def rng() -> torch.Generator:

@@ -54,6 +54,17 @@ def test_summary_by_hand(rows):
     assert after["share_below_input"] == pytest.approx(1 / 3)
 
 
+def test_columns_of_dropped_frames_show_where_some_were(rows):
+    assert "PSNR all" not in markdown(summarise(rows))
+    for row, value in zip(rows, (25.0, 27.0, None, 28.0, 29.0, None), strict=True):
+        row["psnr_clip"] = value  # clip c is a still
+    before, after = summarise(rows)
+    assert (before["psnr_clip"], after["psnr_clip"]) == (26.0, 28.5)
+    shown = markdown([before, after])
+    assert "| PSNR all | PSNR clip |" in shown
+    assert "| **34.83** | **28.50** |" in shown
+
+
 def test_sources_and_degradations_stay_apart(rows):
     rows.append(make_row("input", "a", 20.0, source="clips"))
     rows.append(make_row("ccdnet", "a", 21.0, loss="grad", source="clips"))
