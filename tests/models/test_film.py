@@ -110,13 +110,10 @@ def test_reuse_changes_nothing():
 
 
 @torch.no_grad()
-def test_reuse_is_worth_it(monkeypatch):
-    """Multiplications of the published network for seven frames; seconds: benchmarks/film.py."""
-    for module in ("networks", "models"):  # counts for nothing, and does not run without data
-        monkeypatch.setattr(f"unlossy.{module}.film.warp", lambda x, *_: x)
-    with torch.device("meta"):
-        model = FILM(FILMNet())
-        first, last = torch.rand(2, 1, 3, 128, 128)
+def test_reuse_is_worth_it():
+    """Multiplications for seven frames, an eighth as wide as published; seconds: benchmarks/."""
+    model = FILM(FILMNet(filters=8, flow_filters=(4, 8, 16, 32)))
+    first, last = torch.rand(2, 1, 3, 64, 64)
 
     def afresh(first, last, depth):
         middle = model.network(first, last).image
@@ -128,7 +125,6 @@ def test_reuse_is_worth_it(monkeypatch):
         afresh(first, last, 3)
     with FlopCounterMode(display=False) as ours:
         model.between(first, last, [k / 8 for k in range(1, 8)])
-    assert naive.get_total_flops() == pytest.approx(7 * 2 * 2.12e6 * 128**2, rel=0.01)
     assert naive.get_total_flops() > 1.3 * ours.get_total_flops()
 
 

@@ -67,9 +67,10 @@ class FILM(Interpolator):
         self.network = network
         self.cut = cut
         self.multiple = network.multiple
-        # A pair of frames at a time is gone through: of it, eight times its features are held.
+        # One pair is gone through at a time. Three frames between, in floats a pixel: 630 measured
+        # for film_small, which has 37 features a pixel over all levels, 1,260 for film with 160.
         features = sum(width / 4**level for level, width in enumerate(network.widths))
-        self.budget = (self.window + 2 * self.context) * int(MEMORY / (4 * 8 * features))
+        self.budget = (self.window + 2 * self.context) * int(MEMORY / (4 * (300 + 8 * features)))
         if starts_at_average:
             try:
                 network.start_at_average()
