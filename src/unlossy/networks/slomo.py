@@ -76,7 +76,7 @@ def interpolated(
         refined = rough + 4 * t * (1 - t) * refined
     visible = (1 + told[:, 4:]) / 2
     of_first, of_last = (1 - t) * visible, t * (1 - visible)
-    warped0, warped1 = _warped(pair, refined).split(3, 1)
+    warped0, warped1 = _warped(pair, refined).chunk(2, 1)
     frames = (of_first * warped0 + of_last * warped1) / (of_first + of_last + 1e-8)
     made = (frames, refined[:, :2], refined[:, 2:], visible)
     return Made(*(part.unflatten(0, (clips, n)) for part in made))
@@ -84,5 +84,5 @@ def interpolated(
 
 def _warped(pair: Tensor, flows: Tensor) -> Tensor:
     """Warp I_0 by the first flow and I_1 by the second: (N, 6, H, W) by (N, 4, H, W)."""
-    parts = zip(pair.split(3, 1), flows.split(2, 1), strict=True)
+    parts = zip(pair.chunk(2, 1), flows.chunk(2, 1), strict=True)
     return torch.cat([warp(image, flow, "border") for image, flow in parts], 1)
