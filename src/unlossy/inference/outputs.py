@@ -137,8 +137,8 @@ def write(target: Path, frames: Iterator[Frame], clip: Clip, style: GifStyle = P
         return _write_video(target, frames, clip) if suffix else _write_folder(target, frames, clip)
     except OSError as error:
         raise UserError(
-            f"cannot write {target} ({error.strerror}); choose a place with room that can be "
-            "written to."
+            f"cannot write {target} ({error.strerror or error}); choose a place with room that can "
+            "be written to."
         ) from error
 
 
