@@ -208,6 +208,15 @@ def test_it_learns_a_shift(residual):
         assert network.inconv[0].weight.grad.abs().sum() > 0
 
 
+def test_a_spynet_learns_at_an_eighth_of_the_rate():
+    model = slomo(SPyNet())
+    rates = {id(x): group["lr"] for group in model.param_groups(0.8) for x in group["params"]}
+    assert len(rates) == len(list(model.parameters()))
+    assert {rates[id(x)] for x in model.flow.parameters()} == {0.1}
+    assert {rates[id(x)] for x in model.refine.parameters()} == {0.8}
+    assert len(slomo(PairFlow(2)).param_groups(0.8)) == 1
+
+
 def test_a_checkpoint_of_spynet_gives_it_a_flow_and_its_own_needs_no_other_file(tmp_path):
     trained = SPyNetWarp()
     torch.nn.init.normal_(trained.spynet.basic_module[5].basic_module[-1].weight, std=0.1)
