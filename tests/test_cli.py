@@ -112,7 +112,6 @@ def test_what_shows_when_everything_is_built_leaves_nothing(
         (["model=ccdnet"], ["learnt nothing"]),
         (["split=train"], ["split=train"]),
         (["device=tpu"], ["device=tpu"]),
-        (["degradation.every=2"], ["keeps one of 2"]),
         (["ckpt=last"], ["train one with"]),
     ],
 )

@@ -130,8 +130,8 @@ def test_a_degradation_yields_a_valid_sample_and_is_deterministic(name):
 @pytest.mark.parametrize("degradation", DEGRADATIONS)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_takes_a_step_or_says_why_not(name, degradation):
-    cfg = composed("loss=l1")
     model: EnhancementModel = build(composed(f"model={name}", *SMALL.get(name, [])).model)
+    cfg = composed("loss=nll" if model.teacher_forced else "loss=l1")
     medium = build(composed(f"degradation={degradation}").degradation)
     if refusal := refused(match, model, medium):
         assert "degradation" in refusal
@@ -159,7 +159,7 @@ def test_a_loss_trains_a_model_that_provides_for_it(loss):
     for name in MODELS:
         model = build(composed(f"model={name}", *SMALL.get(name, [])).model)
         if refusal := refused(introduce, model, build(cfg.loss)):
-            assert "nothing to train" in refusal or "does not provide" in refusal
+            assert any(w in refusal for w in ("nothing to train", "provide", "likelihood"))
             continue
         take_steps(cfg, model, kept(taught_on(model)))
         return
