@@ -133,7 +133,8 @@ def test_sizes_of_frames_and_the_levels_of_a_film_come_from_the_file(tmp_path, l
         made = network(file["frame0"], file["frame1"])
     file |= {"image": made.image, "x0_warped": made.warped_first, "x1_warped": made.warped_last}
     file |= {"forward_flow": 2 * made.to_last, "backward_flow": 2 * made.to_first}
-    save_file({key: value.contiguous() for key, value in file.items()}, tmp_path / "own")
+    file = {key: value.contiguous() for key, value in file.items()}
+    save_file(file, tmp_path / "own")
     assert main([str(tmp_path / "own")]) == 0
     network.out.bias.data += 1e-3
     with torch.no_grad():
