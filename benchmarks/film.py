@@ -37,7 +37,7 @@ def configured(name: str) -> FILM:
     }
     model = build(options)
     assert isinstance(model, FILM)
-    return model.to(memory_format=torch.channels_last)
+    return model
 
 
 def afresh(model: FILM, first: Tensor, last: Tensor, depth: int) -> list[Tensor]:
@@ -80,6 +80,7 @@ def compare(model: FILM, height: int, width: int, rounds: int, device: str) -> N
 
 
 def step(model: FILM, rounds: int, device: str) -> None:
+    model.to(memory_format=torch.channels_last)  # as the trainer has it
     first, last, truth = torch.rand(3, 8, 3, 64, 64, device=device)
     optimizer = torch.optim.Adam(model.parameters())
 
