@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,12 @@ def test_the_console_script_lists_its_verbs(monkeypatch, capsys):
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert all(verb in shown for verb in cli.VERBS)
+
+
+def test_our_own_warnings_are_one_line():
+    usual = warnings.formatwarning
+    with cli.refusing():
+        ours = str(cli.PACKAGE / "models" / "pixelsr.py")
+        assert warnings.formatwarning("seams", UserWarning, ours, 1) == "warning: seams\n"
+        assert "/elsewhere.py:1" in warnings.formatwarning("x", UserWarning, "/elsewhere.py", 1)
+    assert warnings.formatwarning is usual

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,22 @@ CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if p.is_d
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turn a user's mistake into one sentence on stderr and exit code 2."""
+    """Turn a user's mistake into one sentence on stderr and exit code 2, our warnings into one."""
+    usual = warnings.formatwarning
+    own = str(PACKAGE)
+
+    def formatted(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if filename.startswith(own):
+            return f"warning: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = formatted
     try:
         yield
     except UserError as error:
@@ -35,6 +51,8 @@ def refusing() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        warnings.formatwarning = usual
 
 
 def train() -> None:

@@ -151,7 +151,7 @@ def enhance(
         raise RuntimeError(f"{written} of {expected} frames reached {target}: please report this.")
     if tally.cuts:
         console.print(f"note: scene cuts that are held, not morphed: {tally.cuts}")
-    console.print(f"{target}: {written} frames")
+    console.print(f"{target}: {written} frame{'s' if written != 1 else ''}")
     if compare:
         console.print(f"{comparison_of(target)}: before and after")
     return target
