@@ -192,14 +192,14 @@ def report() -> None:
     parser.add_argument("--out", type=Path, help="folder to write (default DIR/report)")
     study = parser.add_argument_group("real or generated?", "of one run's frames (save=true)")
     study.add_argument("--study", type=Path, metavar="HTML", help="write a page that asks people")
-    study.add_argument("--of", metavar="LABEL", help="whose frames, such as pixelsr")
+    study.add_argument("--of", metavar="LABEL", help="whose frames, such as pixelsr:t1")
     study.add_argument("--pairs", type=int, default=50, help="pairs to ask about (default 50)")
     study.add_argument("--seed", type=int, default=0, help="of the pairs, their order and sides")
     study.add_argument("--answers", type=Path, nargs="+", metavar="CSV", help="share fooled")
     study.add_argument("--proxy", action="store_true", help="let a small network guess instead")
     options = parser.parse_args()
     if (options.study or options.proxy) and not options.of:
-        parser.error("--study and --proxy need --of LABEL, such as --of pixelsr")
+        parser.error("--study and --proxy need --of LABEL, such as --of pixelsr:t1")
     with refusing():
         if options.answers:
             from unlossy.report.study import read_answers

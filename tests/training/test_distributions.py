@@ -40,6 +40,7 @@ class Dice(EnhancementModel):
     provides = frozenset({"logits"})
     teacher_forced = True
     outputs = ("likeliest", "drawn")
+    likelihoods = ("nll",)
     window = 2
 
     def __init__(self) -> None:

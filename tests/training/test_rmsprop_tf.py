@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
@@ -102,10 +103,10 @@ def test_what_cannot_work_is_refused(wrong: dict[str, float]) -> None:
 
 
 def test_the_rate_halves_every_half_million_steps() -> None:
-    cfg = OmegaConf.load(CONF / "schedule" / "halving.yaml")
-    cfg.step_size = 500_000
-    optimizer = RMSPropTF([weight()], lr=4e-4)
-    schedule = instantiate(cfg)(optimizer)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", ["experiment=pixelsr/faces", "source.path=faces"])
+    optimizer = instantiate(cfg.optimizer)([weight()])
+    schedule = instantiate(cfg.schedule)(optimizer)
     rates = {}
     for step in (0, 499_999, 500_000, 999_999, 1_000_000, 1_500_000):
         schedule.last_epoch = step

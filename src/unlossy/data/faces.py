@@ -132,7 +132,14 @@ class Faces(Source):
         splits: dict[Split, list[str]] = {split: [] for split in get_args(Split)}
         place: dict[str, Split] = dict(zip("012", get_args(Split), strict=True))
         seen: set[str] = set()
-        for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"source.partition: {path} cannot be read as text ({error}); name CelebA's "
+                "list_eval_partition.txt or a list of the same kind."
+            ) from error
+        for number, line in enumerate(text.splitlines(), 1):
             if not (words := line.split()):
                 continue
             name, split = " ".join(words[:-1]), words[-1]

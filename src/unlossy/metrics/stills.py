@@ -7,7 +7,7 @@
 with l and cs the means of SSIM's luminance and contrast at scale k, each scale half the last by
 means of 2x2 pixels, cs below zero counted as zero (Wang, Simoncelli and Bovik, "Multiscale
 structural similarity for image quality assessment", 2003). Its five scales of 11x11 windows want
-pictures of 176 pixels; Dahl et al. (2017) print it for 32 without saying how. Two variants here:
+pictures of 176 pixels, and ours have 32. Two variants here:
 
     msssim_scaled   five scales; a window is no larger than its scale, sigma shrinks along
     msssim2         two scales, of the first two weights, in windows of 11x11 at both

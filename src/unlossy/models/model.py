@@ -42,6 +42,7 @@ class EnhancementModel(nn.Module):
         outputs: keys of `restore_all` that get a row of their own in tables, in this order.
         pictures: further keys of `restore_all`, which are only looked at.
         fits_on: whose clips `fit` is given.
+        likelihoods: keys of `bits`, columns of the tables; `nll` first, empty for most models.
     """
 
     provides: frozenset[str] = frozenset()
@@ -60,6 +61,7 @@ class EnhancementModel(nn.Module):
     outputs: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     fits_on: Split = "val"
+    likelihoods: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, batch: Sample) -> Restored:

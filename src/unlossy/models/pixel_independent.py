@@ -38,6 +38,7 @@ class PixelIndependent(Conditioned):
 
     provides = frozenset({"logits"})
     outputs = ("greedy", "sampled")
+    likelihoods = ("nll",)
 
     def __init__(self, conditioning: Conditioning, colors: int = 3, levels: int = 256) -> None:
         if colors < 1 or levels < 2:
@@ -77,7 +78,8 @@ class PixelIndependent(Conditioned):
         """Return `nll` of the clean frames, frame by frame for the sake of memory."""
         lengths = []
         for x, y in zip(batch["degraded"].unbind(1), batch["clean"].unbind(1), strict=True):
-            logits = self._settled(Sample(**{**batch, "degraded": x[:, None]}))
+            one = Sample(**{**batch, "degraded": x[:, None]})
+            logits = self._of(self.conditioning.settled(self.frames_of(one["degraded"])), one)
             lengths.append(code_length(logits, y[:, None]).mean((2, 3, 4)))
         return {"nll": torch.cat(lengths, 1)}
 

@@ -59,6 +59,7 @@ class PixelSR(Conditioned):
     """
 
     provides = frozenset({"logits", "logits_conditioning", "logits_prior"})
+    likelihoods = ("nll", "nll_conditioning", "nll_prior")
     teacher_forced = True
     window = 64
 
@@ -134,10 +135,9 @@ class PixelSR(Conditioned):
             logits = self._logits(self.conditioning.settled(some_x), some_y)
             parts.append(torch.stack([code_length(each, some_y) for each in logits]))
         lengths = torch.cat(parts, 1)  # (3, tiles, colors, side, side)
-        names = ("nll", "nll_conditioning", "nll_prior")
         return {
             name: self._whole(each, clips, frames, height, width).mean((2, 3, 4))
-            for name, each in zip(names, lengths, strict=True)
+            for name, each in zip(self.likelihoods, lengths, strict=True)
         }
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ class Conditioning(nn.Module):
     Args:
         outputs: values per pixel of the large image, >= 1.
         channels: width, >= 1.
-        blocks: residual blocks at each size, >= 0; the paper's: 6 for faces.
+        blocks: residual blocks at each size, >= 0; 6 for faces in public implementations.
         colors: planes of the small image, >= 1.
         doublings: d >= 0; `scale` is 2^d.
         momentum: share of a batch's statistics in the running ones, in (0, 1].

@@ -53,8 +53,8 @@ class SavedFrames:
                 Image.fromarray(pixels.numpy()).save(into / f"{number:04d}.png")
         except OSError as error:
             raise UserError(
-                f"Cannot save frames in {into} ({error.strerror}); make room, or leave save=true "
-                "out."
+                f"Cannot save frames in {into} ({error.strerror or error}); make room, or leave "
+                "save=true out."
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Are people fooled? A page that asks which of two pictures is a photograph, and its answers.
+"""Are people fooled? A page that asks which of two pictures is the original, and its answers.
 
     RUN/frames ──write_study──► study.html ──people──► answers.csv ... ──read_answers──► % fooled
 
@@ -73,7 +73,7 @@ def _shown(pair: Pair, draws: random.Random) -> dict[str, object]:
 
 
 class Fooled(NamedTuple):
-    """How many answers took a model's picture for the photograph."""
+    """How many answers took a model's picture for the original."""
 
     model: str
     fooled: int

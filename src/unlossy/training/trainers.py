@@ -56,7 +56,8 @@ class Watched(NamedTuple):
 def watched(monitor: str | None, model: EnhancementModel, scores: VideoScores) -> Watched:
     """Return what to watch; None is the code length of a likelihood, else PSNR.
 
-    A draw's PSNR would take a blurred distribution for the best one.
+    A draw's PSNR would take a blurred distribution for the best one, and to draw costs more than to
+    train where the model reads the clean clip.
 
     Raises:
         UserError: a validation of this model does not measure that.
@@ -64,12 +65,9 @@ def watched(monitor: str | None, model: EnhancementModel, scores: VideoScores) -
     absent = set() if scores.lpips else {"lpips_alex"}
     if model.teacher_forced:
         absent = {"psnr", "ssim", "lpips_alex"}
-    if "logits" not in model.provides:
-        absent |= {"nll"}
-    if "logits_prior" not in model.provides:
-        absent |= {"nll_conditioning", "nll_prior"}
+    absent |= {"nll", "nll_conditioning", "nll_prior"}.difference(model.likelihoods)
     known = [f"val/{name}" for name in VALIDATED if name not in absent]
-    monitor = monitor or ("val/nll" if "val/nll" in known else known[0])
+    monitor = monitor or ("val/nll" if "val/nll" in known else "val/psnr")
     if monitor not in known:
         raise UserError(
             f"monitor={monitor} is not what a validation of this model with these metrics "
