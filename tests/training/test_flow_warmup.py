@@ -43,9 +43,9 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("model", ["film", pytest.param("superslomo", marks=pytest.mark.slow)])
 def test_known_motion_comes_first_and_footage_goes_on_from_it(model, footage, tmp_path):
-    chosen = {"film": "film_small"}.get(model, model)
+    chosen, preset = {"film": ("film_small", "warmup")}.get(model, (model, model))
     own = [*TINY, *SMALL[model], f"run_root={tmp_path}"]
-    warm = train(footage, *own, "experiment=flow/warmup", f"model={chosen}")
+    warm = train(footage, *own, f"experiment=flow/{preset}")
     with (warm / "metrics.csv").open() as file:
         logged = {row["name"] for row in csv.DictReader(file)}
     assert {"train/to_first", "train/to_last", "train/l1", "val/psnr"} <= logged
