@@ -6,7 +6,8 @@ Pans: the clips of source=synthetic_pans, each one shift of up to 6 pixels a fra
 so that models that estimate flow (`flow_to_first`) also have an end-point error. Film: the test
 clips of source=footage at factor 2, frame by frame. How much moves there is the mean grey
 difference of the two kept frames, of 255; above 25 there is a cut, and the frame is left out. The
-"most" are the quarter of the film's frames with the largest difference.
+"most" are the quarter of the film's frames with the largest difference. Models do not look out for
+cuts themselves (cut=null): some pans differ by as much.
 
 A gain is over the frame average on the same frames: a mean of differences, never a difference of
 means. Its interval of 95 % is a bootstrap over clips.
@@ -32,7 +33,7 @@ from unlossy.losses.flow import EndPointError
 from unlossy.metrics.pixel import psnr
 from unlossy.models.baselines import Identity
 from unlossy.models.interpolation_baselines import FrameAverage, Minterpolate
-from unlossy.models.interpolator import grey_difference
+from unlossy.models.interpolator import Interpolator, grey_difference
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample, to_float
 
@@ -147,7 +148,10 @@ def main(*checkpoints: Path) -> None:
     }
     for path in checkpoints:
         models[f"{path.parts[-4]}/{path.parts[-3]}"] = unlossy.load(path)
-    models = {name: model.eval() for name, model in models.items()}
+    for model in models.values():
+        model.eval()
+        if isinstance(model, Interpolator):
+            model.cut = None
     rows = list(measured(models))
     columns = ("set", "model", "clip", "frame", "psnr", "difference", "shift", "epe")
     with (HERE / "displacement.csv").open("w", newline="") as file:
