@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
 import unlossy
 from unlossy import cli
@@ -36,6 +35,7 @@ from unlossy.models.interpolation_baselines import FrameAverage, Minterpolate
 from unlossy.models.interpolator import Interpolator, grey_difference
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample, to_float
+from unlossy.training.configs import build
 
 HERE = Path(__file__).parent
 AVERAGE = "frame_average"
@@ -52,7 +52,7 @@ def data_of(source: str) -> VideoData:
         cfg = compose(
             "train", [f"source={source}", "degradation=drop_frames", "data.workers=0", "name=x"]
         )
-    data: VideoData = instantiate(cfg.data, _convert_="all")
+    data: VideoData = build(cfg.data)
     data.prepare_data()
     return data
 

@@ -31,18 +31,42 @@ def load(path: str | Path) -> EnhancementModel:
 
 
 def enhance(
-    source: str | Path, target: str | Path, *, model: EnhancementModel | str | Path | None = None
+    source: str | Path,
+    target: str | Path,
+    *,
+    model: EnhancementModel | str | Path | None = None,
+    factor: float | str | None = None,
+    fps: float | str | None = None,
+    slow: float | str = 1,
+    tile: int | None = None,
+    compare: bool = False,
 ) -> Path:
-    """Restore a user's own GIF, video or image and return the path written.
+    """Restore a user's own GIF, video, image or folder of frames and return the path written.
 
     Args:
-        source: GIF, video or image.
-        target: `.gif`, `.mp4`, `.webm`, `.png`, or a folder of PNG frames.
+        source: GIF, video, image, or a folder of images.
+        target: `.png`, `.gif`, `.mp4`, `.mkv`, `.webm`, or a folder of PNG frames.
         model: a model, a checkpoint path, or None for the newest fitting checkpoint under `runs/`.
+        factor: frames out for each one in.
+        fps: frames per second instead, a number or a fraction such as `30000/1001`.
+        slow: how many times as long it takes, without sound.
+        tile: side of tiles in pixels, to save memory; None leaves it to the model.
+        compare: also write `TARGET.compare.mp4`, the input left and the result right.
 
     Raises:
-        UserError: unreadable input, unwritable output, or no fitting checkpoint.
+        UserError: unreadable input, unwritable output, numbers that make no sense, or no fitting
+            checkpoint. Nothing is written.
     """
     from unlossy.inference.enhance import enhance as enhance_file
+    from unlossy.inference.timeline import Timing, exactly
 
-    return enhance_file(Path(source), Path(target), model=model)
+    number = None if factor is None else exactly(str(factor))
+    rate = None if fps is None else exactly(str(fps))
+    return enhance_file(
+        Path(source),
+        Path(target),
+        model=model,
+        timing=Timing(number, rate, exactly(str(slow))),
+        tile=tile,
+        compare=compare,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from fractions import Fraction as F
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import unlossy
 from unlossy import checkpoint, cli
 from unlossy.errors import UserError
 from unlossy.gif_file import write_gif
@@ -59,6 +61,17 @@ def ends(path: Path) -> tuple[int, F]:
     """How many frames there are and when the last one goes."""
     shown = list(shown_frames(path))
     return len(shown), shown[-1].time + shown[-1].duration
+
+
+def test_python_asks_for_what_the_command_line_does(tmp_path):
+    source = gif(tmp_path / "a.gif", DELAYS)
+    asked = dict[str, Any](model=FrameAverage(), fps="30000/1001", slow=2, compare=True)
+    target = unlossy.enhance(source, tmp_path / "b.mp4", **asked)
+    assert entries(tmp_path) == ["a.gif", "b.compare.mp4", "b.mp4"]
+    assert probe(target).rate == F(30000, 1001)
+    assert ends(target)[0] == round(F(2 * sum(DELAYS), 100) * F(30000, 1001))
+    with pytest.raises(UserError, match="give one"):
+        unlossy.enhance(source, tmp_path / "c.mp4", factor=2, fps=50)
 
 
 def entries(folder: Path) -> list[str]:

@@ -7,8 +7,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from unlossy.errors import UserError
-from unlossy.losses.film import PixelL1, Steps, StyleLoss, VGGLoss
+from unlossy.losses.film import PixelL1, StyleLoss, VGGLoss
 from unlossy.losses.objective import Objective, Weighted
+from unlossy.losses.stepwise import Stepwise
 from unlossy.networks.vgg19 import VGG19
 
 WIDTHS = (64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -136,9 +137,9 @@ def test_without_a_path_the_substitute_is_the_vgg16_of_lpips():
 
 
 def test_weights_switch_a_step_behind_the_boundary():
-    weight = Steps([1, 0.25], [0.5], max_steps=3_000_000)
+    weight = Stepwise([1, 0.25], [0.5], max_steps=3_000_000)
     assert [weight(step) for step in (0, 1_500_000, 1_500_001, 2_999_999)] == [1, 1, 0.25, 0.25]
-    three = Steps([3, 2, 1], [0.1, 0.6], max_steps=10)
+    three = Stepwise([3, 2, 1], [0.1, 0.6], max_steps=10)
     assert [three(step) for step in range(10)] == [3, 3, 2, 2, 2, 2, 2, 1, 1, 1]
     term = Weighted(weight, PixelL1())
     terms = Objective({"l1": term})(*batch(), step=1_500_001)
@@ -150,7 +151,7 @@ def test_weights_switch_a_step_behind_the_boundary():
 )
 def test_steps_that_make_no_sense_are_refused(values, boundaries):
     with pytest.raises(UserError, match="increasing shares of the run"):
-        Steps(values, boundaries, 10)
+        Stepwise(values, boundaries, 10)
 
 
 @pytest.mark.parametrize("case", ["missing", "damaged", "other"])

@@ -154,6 +154,26 @@ def test_a_checkpoint_of_other_colours_is_refused(tmp_path, case):
         GIF2Video(CCDNet(2, 2), slomo(), colors_ckpt=str(path))
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_b_and_c_start_from_a_superslomo_of_the_same_options(tmp_path, residual):
+    path, own = tmp_path / "slomo.ckpt", tmp_path / "own.ckpt"
+    trained, config = gif2video().slomo, CONFIG["slomo"]
+    torch.save(pack(trained, {**config, "residual": trained.residual}, TRAINING), path)
+    fresh = SuperSloMo(PairFlow(2), FlowUNet(16, 5, 2), residual=residual)
+    if residual != trained.residual:  # the same weights mean other flows
+        with pytest.raises(UserError, match=r"model\.slomo"):
+            GIF2Video(CCDNet(2, 2), fresh, slomo_ckpt=str(path))
+        return
+    model = GIF2Video(CCDNet(2, 2), fresh, slomo_ckpt=str(path))
+    for mine, theirs in zip(model.slomo.parameters(), trained.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+        assert mine.requires_grad
+    torch.save(pack(model, {**CONFIG, "slomo_ckpt": str(path)}, TRAINING), own)
+    path.unlink()
+    loaded, sample = load(own), batch()
+    assert torch.equal(loaded.restore(sample), model.eval().restore(sample))
+
+
 @pytest.mark.parametrize("network", [slomo, SPyNetWarp, lambda: BasicVSR(4, 1, scale=4)])
 def test_a_network_that_restores_no_frames_in_place_is_no_colours(network):
     with pytest.raises(UserError, match=r"model\.colors"):

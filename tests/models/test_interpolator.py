@@ -6,7 +6,7 @@ import torch
 from unlossy.errors import UserError
 from unlossy.inference.tiling import restore_tiled
 from unlossy.inference.windows import restored_windows
-from unlossy.models.interpolator import Interpolator, grey_difference
+from unlossy.models.interpolator import Interpolator, grey_difference, other_scene
 
 
 class Blend(Interpolator):
@@ -118,6 +118,20 @@ def test_the_measure_of_a_cut(size):
     last[..., 0, :, :] = 0.2  # red counts 0.299
     last[..., : size[0] // 2, :] = 0
     assert grey_difference(first, last).item() == pytest.approx(255 * 0.299 * 0.1, rel=1e-4)
+
+
+def test_what_only_moves_is_no_cut():
+    wood = torch.rand(1, 1, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    first = wood.repeat_interleave(18, 3).repeat_interleave(24, 4)  # 108 x 192
+    moved, other = first.roll(60, 4), (first * 0.5)
+    assert grey_difference(first, moved).item() > 25
+    assert grey_difference(first, other).item() > 25
+    assert [other_scene(first, x, 25.0).item() for x in (first, moved, other)] == [
+        False,
+        False,
+        True,
+    ]
+    assert not other_scene(first, other, 255.0)
 
 
 def test_tiles_and_windows_change_nothing_not_even_at_a_cut_in_one_corner():

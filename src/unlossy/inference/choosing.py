@@ -22,9 +22,9 @@ from unlossy.models.model import EnhancementModel
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 TRAIN = {  # of (GIF, interpolating)
     (True, False): "model=ccdnet loss=grad_gan",
-    (False, False): "model=vrcnn degradation=hevc",
-    (True, True): "model=superslomo degradation=drop_frames_gif",
-    (False, True): "model=film degradation=drop_frames",
+    (False, False): "model=vrcnn degradation=hevc loss=charbonnier",
+    (True, True): "model=gif2video loss=gif2video degradation=drop_frames_gif data.frames=2",
+    (False, True): "model=film_small loss=film_l1 degradation=drop_frames data.frames=2",
 }
 
 

@@ -24,7 +24,7 @@ from unlossy.errors import UserError
 from unlossy.inference.look import MOST_COLORS, palette_of
 from unlossy.inference.timeline import Planned, Slot
 from unlossy.inference.windows import clip_generator, restored_windows
-from unlossy.models.interpolator import Interpolator, grey_difference
+from unlossy.models.interpolator import Interpolator, other_scene
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample
 from unlossy.video import Frame
@@ -141,7 +141,7 @@ def _surveyed(model: EnhancementModel, planned: Iterator[Planned], tally: Tally)
         cut = False
         if limit is not None:
             picture = frame.rgb[None, None].float() / 255
-            cut = before is not None and float(grey_difference(before, picture)) > limit
+            cut = before is not None and bool(other_scene(before, picture, limit))
             before = picture
         tally.cuts += cut and between
         between = any(slot.at for slot in slots)

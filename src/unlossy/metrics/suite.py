@@ -58,7 +58,7 @@ class VideoScores:
     Args:
         lpips: the distance of the columns `lpips_alex` and `tlp`; None leaves them blank.
         distances: what to measure between the sets of restored and clean frames of a whole split,
-            by any name.
+            by any name; one that is None is left out.
         flicker: what to measure of consecutive frames; None leaves its columns blank.
         pictures: whether to measure MS-SSIM and consistency; False leaves their columns blank.
         samples: draws of every clip for `diversity`; 1 leaves it blank. The others score the first.
@@ -70,7 +70,7 @@ class VideoScores:
     def __init__(
         self,
         lpips: LPIPS | None,
-        distances: Mapping[str, FeatureDistances] | None = None,
+        distances: Mapping[str, FeatureDistances | None] | None = None,
         flicker: Flicker | None = None,
         pictures: bool = False,
         samples: int = 1,
@@ -85,7 +85,7 @@ class VideoScores:
                 f"metrics.samples={samples} draws nothing; give 1, or more for diversity."
             )
         self.lpips = lpips
-        self.distances = distances or {}
+        self.distances = {k: made for k, made in (distances or {}).items() if made is not None}
         self.flicker = flicker
         self.pictures = pictures
         self.samples = samples

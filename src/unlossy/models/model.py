@@ -104,6 +104,13 @@ class EnhancementModel(nn.Module):
         """
         return {}
 
+    def check_lesson(self, batch: Sample) -> None:
+        """Refuse a training batch that cannot teach this model anything; most take any.
+
+        Raises:
+            UserError: what is wrong with its clips, and what to set instead.
+        """
+
     def fit(self, batches: Iterable[Sample]) -> None:
         """Choose what is not learnt by gradients on clips of `fits_on`; most models have nothing.
 

@@ -31,6 +31,11 @@ class SPyNetWarp(EnhancementModel):
         super().__init__()
         self.spynet = SPyNet()
 
+    def check_lesson(self, batch: Sample) -> None:
+        """Refuse clips of one frame."""
+        if batch["degraded"].shape[1] == 1:
+            raise UserError("SPyNetWarp learns from pairs of frames; use data.frames=2.")
+
     def forward(self, batch: Sample) -> Restored:
         """Predict (B, T, 3, H, W).
 
@@ -41,7 +46,7 @@ class SPyNetWarp(EnhancementModel):
         clips, count, _, height, width = frames.shape
         if count == 1:
             if self.training:
-                raise UserError("SPyNetWarp learns from pairs of frames; use data.frames=2.")
+                self.check_lesson(batch)
             nothing = frames.new_zeros(clips, 0, 2, height, width)
             return Restored(estimate=frames, extras={"flow": nothing})
         successors = frames[:, 1:].flatten(0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ def load_stage(network: EnhancementModel, path: str, key: str, place: str) -> No
     that the checkpoint describes must restore a clip of noise to the same.
 
     Args:
-        network: of numbers and strings, of scale 1, restoring frames where they are.
+        network: of numbers, strings and networks, of scale 1.
         path: the checkpoint.
         key: the option that gave the path, for messages.
         place: the option that gave the network, for messages.
@@ -59,14 +60,24 @@ def load_stage(network: EnhancementModel, path: str, key: str, place: str) -> No
 
 
 def _described(kind: type[EnhancementModel], options: Mapping[Any, Any]) -> EnhancementModel:
-    """Build a network from plain options, reading no file; random numbers stay where they are."""
-    plain = {
-        key: EMBEDDED if key.endswith("_ckpt") and value is not None else value
-        for key, value in options.items()
-        if not key.startswith("_")  # Hydra's
-    }
+    """Build a network from its options, reading no file; random numbers stay where they are."""
     with torch.random.fork_rng(devices=[]):
-        return kind(**plain)
+        return kind(**_built(options))
+
+
+def _built(options: Mapping[Any, Any]) -> dict[str, Any]:
+    built: dict[str, Any] = {}
+    for key, value in options.items():
+        if key.startswith("_"):  # Hydra's
+            continue
+        if key.endswith("_ckpt") and value is not None:
+            built[key] = EMBEDDED
+        elif isinstance(value, Mapping) and "_target_" in value:
+            module, _, name = str(value["_target_"]).rpartition(".")
+            built[key] = getattr(import_module(module), name)(**_built(value))
+        else:
+            built[key] = value
+    return built
 
 
 @torch.no_grad()
@@ -80,7 +91,7 @@ def _of_noise(network: EnhancementModel) -> Tensor:
             name=["noise"],
             degraded=noise,
             t_in=times,
-            t_out=times,
+            t_out=torch.tensor([[0, 0.5, 1]]) if network.interpolates else times,
             side={"palette": palette, "palette_size": torch.full((1, 2), 8)},
             target={},
             bits=torch.zeros(1),

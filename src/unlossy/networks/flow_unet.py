@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unlossy.networks.motion_filters import see_motion
+from unlossy.networks.unet import beside
 from unlossy.networks.weights import load_tolerantly
 
 _SLOPE = 0.1
@@ -53,11 +54,7 @@ class _Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-        rows, columns = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
-        if rows or columns:  # an odd size lost a row or column in pooling
-            top, left = rows // 2, columns // 2
-            x = functional.pad(x, (left, columns - left, top, rows - top))
-        refined: Tensor = self.conv(torch.cat([skip, x], dim=1))
+        refined: Tensor = self.conv(beside(skip, x))
         return refined
 
 

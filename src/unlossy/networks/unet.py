@@ -49,13 +49,17 @@ class _Up(nn.Module):
         self.conv = _block(skip + inputs, outputs, norm)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = self.up(x)
-        rows, columns = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
-        if rows or columns:  # an odd size lost a row or column in pooling
-            top, left = rows // 2, columns // 2
-            x = functional.pad(x, (left, columns - left, top, rows - top))
-        refined: Tensor = self.conv(torch.cat([skip, x], dim=1))
+        refined: Tensor = self.conv(beside(skip, self.up(x)))
         return refined
+
+
+def beside(skip: Tensor, x: Tensor) -> Tensor:
+    """Concatenate the channels of a skip and of x, which lost a row or column of odd sizes."""
+    rows, columns = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
+    if rows or columns:
+        top, left = rows // 2, columns // 2
+        x = functional.pad(x, (left, columns - left, top, rows - top))
+    return torch.cat([skip, x], dim=1)
 
 
 class UNet(nn.Module):

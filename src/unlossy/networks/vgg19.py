@@ -67,9 +67,8 @@ class VGG19(nn.Module):
         x = (frames - self.mean) / self.std
         maps = []
         for place in range(_TAPS[-1] + 1):
-            if (
-                place in _POOLS
-            ):  # ceil_mode is TensorFlow's "same": what lies outside is not counted
+            if place in _POOLS:
+                # TensorFlow's "same": what lies outside is not counted.
                 x = functional.avg_pool2d(x, 2, ceil_mode=True)
             elif place in _CONVS:
                 weight, bias = getattr(self, f"weight_{place}"), getattr(self, f"bias_{place}")

@@ -240,11 +240,12 @@ def rehearse(model: EnhancementModel, objective: Objective, batch: Sample) -> No
     """Take a batch through model and objective as a step would, changing neither.
 
     Raises:
-        UserError: the batch is malformed, or its crops do not suit the model or the objective.
+        UserError: the batch is malformed, or its clips do not suit the model or the objective.
     """
     modes = [(module, module.training) for module in (*model.modules(), *objective.modules())]
     try:
         check(batch)
+        model.check_lesson(batch)
         objective.eval()(model.eval()(batch), batch, 0)
     except ValueError as error:
         if isinstance(error, UserError):
