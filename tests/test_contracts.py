@@ -239,6 +239,8 @@ ASKED = {
     "start_ckpt": lambda name: any(
         part in name for part in ("stage_b", "moments", "stage2", "interpolation/")
     ),
+    "colors_ckpt": lambda name: name.startswith("gif2video/"),
+    "slomo_ckpt": lambda name: name.startswith("gif2video/"),
     "network.flow_ckpt": lambda name: name.startswith("astf/") and "small" not in name,
 }
 
@@ -256,6 +258,8 @@ def test_an_experiment_composes_and_asks_for_what_it_lacks(name):
     cfg = config(*(f"{key}={value}" for key, value in asked.items()))
     plain = resolved(cfg)
     assert plain["model"].get("base_ckpt") == asked.get("base_ckpt")
+    for part in ("colors_ckpt", "slomo_ckpt"):
+        assert plain["model"].get(part) == asked.get(part)
     assert plain["init"] == asked.get("start_ckpt")
     assert plain["data"]["degradation"].get("ckpt") == (plain["init"] if "stage2" in name else None)
     assert cfg.trainer.max_steps > 0

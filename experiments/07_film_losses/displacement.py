@@ -1,6 +1,6 @@
-"""What frames between frames are worth, by how far things moved: displacement.csv and two tables.
+"""What frames between frames are worth, by how far things moved: displacement.csv and .png, tables.
 
-    python experiments/07_film_losses/displacement.py CHECKPOINT [CHECKPOINT ...]
+    python experiments/07_film_losses/displacement.py LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
 
 Pans: the clips of source=synthetic_pans, each one shift of up to 6 pixels a frame, which is known,
 so that models that estimate flow (`flow_to_first`) also have an end-point error. Film: the test
@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
 from hydra import compose, initialize_config_dir
 
@@ -105,8 +106,8 @@ def measured(models: Mapping[str, EnhancementModel]) -> Iterator[Row]:
             )
 
 
-def gain(rows: Iterable[Row], name: str) -> str:
-    """Return the mean gain over the frame average and its interval, in dB."""
+def gain(rows: Iterable[Row], name: str) -> tuple[float, float, float] | None:
+    """Return the mean gain over the frame average and its interval, in dB; None without rows."""
     pairs: dict[tuple[str, int], dict[str, float]] = {}
     for row in rows:
         pairs.setdefault((row["clip"], row["frame"]), {})[row["model"]] = row["psnr"]
@@ -114,14 +115,16 @@ def gain(rows: Iterable[Row], name: str) -> str:
     for (clip, _), scores in pairs.items():
         by_clip.setdefault(clip, []).append(scores[name] - scores[AVERAGE])
     if not by_clip:
-        return "-"
+        return None
     draws, clips = random.Random(0), list(by_clip.values())
     means = sorted(
         fmean(x for own in draws.choices(clips, k=len(clips)) for x in own)
         for _ in range(RESAMPLES)
     )
     low, high = means[RESAMPLES // 40], means[-RESAMPLES // 40]
-    return f"{fmean(x for own in clips for x in own):+.2f} [{low:+.2f}, {high:+.2f}]"
+    if len(clips) == 1:
+        low, high = float("-inf"), float("inf")
+    return fmean(x for own in clips for x in own), low, high
 
 
 def table(title: str, groups: Mapping[str, list[Row]], names: Iterable[str]) -> None:
@@ -135,19 +138,42 @@ def table(title: str, groups: Mapping[str, list[Row]], names: Iterable[str]) -> 
         for name in names:
             errors = [row["epe"] for row in rows if row["model"] == name and row.get("epe")]
             error = f"   end-point error {fmean(errors):.2f}" if errors else ""
-            print(f"    {name:24} {gain(rows, name)}{error}")
+            if (found := gain(rows, name)) is not None:
+                mean, low, high = found
+                print(f"    {name:24} {mean:+.2f} [{low:+.2f}, {high:+.2f}]{error}")
+
+
+def plot(bins: Mapping[str, list[Row]], names: Iterable[str]) -> None:
+    """Draw the gains by displacement."""
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for k, name in enumerate(names):
+        found = [gain(rows, name) for rows in bins.values()]
+        places = [place + (k - 2) * 0.06 for place, each in enumerate(found) if each]
+        means, lows, highs = zip(*(each for each in found if each), strict=True)
+        reach = (
+            [mean - low for mean, low in zip(means, lows, strict=True)],
+            [high - mean for mean, high in zip(means, highs, strict=True)],
+        )
+        axes.errorbar(places, means, reach, fmt="o-", capsize=3, label=name)
+    axes.axhline(0, color="grey", linewidth=1)
+    axes.set_xticks(range(len(bins)), list(bins))
+    axes.set_xlabel("how far a held-out pan moves from frame to frame")
+    axes.set_ylabel("gain over the frame average, dB")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(HERE / "displacement.png", dpi=120)
 
 
 @torch.inference_mode()
-def main(*checkpoints: Path) -> None:
+def main(*named: str) -> None:
     """Measure the checkpoints, write the rows and print the tables."""
     models: dict[str, EnhancementModel] = {
         "input": Identity(),
         AVERAGE: FrameAverage(),
         "minterpolate": Minterpolate(),
     }
-    for path in checkpoints:
-        models[f"{path.parts[-4]}/{path.parts[-3]}"] = unlossy.load(path)
+    for label, _, path in (text.partition("=") for text in named):
+        models[label] = unlossy.load(path)
     for model in models.values():
         model.eval()
         if isinstance(model, Interpolator):
@@ -165,6 +191,7 @@ def main(*checkpoints: Path) -> None:
         for low, high in BINS
     }
     table("Pans, by pixels a frame", {**bins, "all": pans}, names)
+    plot(bins, [name for name in names if name != "input"])
     for place in dict.fromkeys(row["set"] for row in rows if row["set"] != "pans"):
         own = [row for row in rows if row["set"] == place and row["difference"] <= CUT]
         ranked = sorted(row["difference"] for row in own if row["model"] == AVERAGE)
@@ -174,4 +201,4 @@ def main(*checkpoints: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(*sys.argv[1:])

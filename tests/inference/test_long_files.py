@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="r
 # Tells its own memory (without pages of files) in kB at the frames named, and goes on.
 ENHANCE = """
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from unlossy.cli import refusing
 from unlossy.inference import enhance as door
 from unlossy.models.baselines import Identity
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
 at = [int(text) for text in sys.argv[3:]]
 plain = door.shown_frames
 

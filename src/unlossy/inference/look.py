@@ -50,7 +50,8 @@ class Look:
         frames = "1 frame" if one else f"{self.frames} frames"
         if self.colors is None:
             return f"{frames}, more than {MOST_COLORS} colours"
-        colors = f"{self.colors} colours" if one else f"up to {self.colors} colours each"
+        counted = "1 colour" if self.colors == 1 else f"{self.colors} colours"
+        colors = counted if one else f"up to {counted} each"
         scope = "a palette per frame" if self.scope == "frame" else "one palette"
         return f"{frames}, {colors}, {scope}, {'looks' if self.dithered else 'not'} dithered"
 

@@ -42,6 +42,8 @@ warnings.filterwarnings(
     "ignore", r"You're resuming from a checkpoint that ended before", UserWarning
 )
 warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty", UserWarning)
+# Parts that were trained before stay as they were.
+warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
 # A gate that is shut on the first batch leaves the schedule a step ahead of the optimiser: meant.
 warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
 

@@ -1,0 +1,89 @@
+"""What FILM's three losses are worth on the film's test shots at factor 2: losses.csv, losses.png.
+
+    python experiments/07_film_losses/sharpness.py LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
+
+Only frames that were dropped count, a mean of them per clip. Sharpness is the sum of |gradients| of
+a made frame over that of the clean one: below 1 it is smoother, above 1 rougher.
+"""
+
+import csv
+import sys
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from displacement import data_of, frames_of
+from rich.progress import track
+
+import unlossy
+from unlossy.losses.pixel import image_gradients
+from unlossy.metrics.lpips import lpips
+from unlossy.metrics.pixel import psnr
+from unlossy.models.interpolation_baselines import FrameAverage, Minterpolate
+from unlossy.models.interpolator import Interpolator
+from unlossy.models.model import EnhancementModel
+from unlossy.report.paired import difference
+from unlossy.report.pictures import strip
+from unlossy.report.rows import Row
+
+HERE = Path(__file__).parent
+COLUMNS = {"psnr": 2, "lpips_alex": 4, "sharpness": 3}
+SHOWN = "bunny/10999"  # of its made frames the one that the frame average does worst on
+
+
+def sharpness(made: torch.Tensor, clean: torch.Tensor) -> list[float]:
+    """Return for each uint8 (N, 3, H, W) the ratio of summed |gradients|."""
+    sums = [image_gradients(x.float()).abs().sum((1, 2, 3)) for x in (made, clean)]
+    ratio: list[float] = (sums[0] / sums[1]).tolist()
+    return ratio
+
+
+@torch.inference_mode()
+def main(*named: str) -> None:
+    """Measure the checkpoints, write the rows and the picture, print the tables."""
+    models: dict[str, EnhancementModel] = {
+        "frame average": FrameAverage(),
+        "minterpolate": Minterpolate(),
+    } | {label: unlossy.load(path) for label, _, path in (text.partition("=") for text in named)}
+    for model in models.values():
+        model.eval()
+        if isinstance(model, Interpolator):
+            model.cut = None
+    data, distance = data_of("footage"), lpips("lpips_alex")
+    rows: list[Row] = []
+    for sample in track(list(data.test_dataloader()), "scoring"):
+        clip, clean = sample["name"][0], sample["clean"][0, 1:-1:2]
+        made = {name: frames_of(model, sample)[1:-1:2] for name, model in models.items()}
+        for name, frames in made.items():
+            pairs = zip(frames.float().split(1), clean.float().split(1), strict=True)
+            scores = {
+                "psnr": psnr(frames, clean),
+                "lpips_alex": [float(distance(x / 255, y / 255)) for x, y in pairs],
+                "sharpness": sharpness(frames, clean),
+            }
+            rows.append(
+                {"source": data.source_of(clip), "clip": clip, "model": name, "seed": 0}
+                | {key: fmean(values) for key, values in scores.items()}
+            )
+        if clip == SHOWN:
+            worst = psnr(made["frame average"], clean)
+            k = worst.index(min(worst))
+            strip({name: frames[k] for name, frames in made.items()}, clean[k], HERE / "losses.png")
+    with (HERE / "losses.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    first = list(models)[2]  # what the others are compared with
+    for source in dict.fromkeys(row["source"] for row in rows):
+        print(f"\n{source}")
+        for name in models:
+            own = [row for row in rows if (row["source"], row["model"]) == (source, name)]
+            others = [row for row in rows if (row["source"], row["model"]) == (source, first)]
+            cells = [f"{fmean(float(row[key]) for row in own):.{n}f}" for key, n in COLUMNS.items()]
+            found = [(difference(own, others, key), digits) for key, digits in COLUMNS.items()]
+            gaps = [gap.text(digits) for gap, digits in found if gap is not None]
+            print("|", " | ".join([name, *cells, *([] if name == first else gaps)]), "|")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
