@@ -1,7 +1,7 @@
 """enhance.py on a GIF of 320x180: seconds per frame, peak memory, and where the time goes.
 
     python benchmarks/enhance.py [--model gif2video] [--factor 2] [--frames 300] [--to .mp4]
-                                 [--rounds 5]
+                                 [--rounds 1]
 
 Two paths take turns: decode, network and encode one after the other in one thread, and in threads
 beside each other as `enhance` has them. Shares are those of the first path; a share of decode and
@@ -86,7 +86,7 @@ def one_after_the_other() -> Iterator[tuple[Clock, Clock, Clock]]:
 
     def behind(consume, items):
         start = time.perf_counter()
-        result = consume(items)
+        result = consume(items, lambda: None)
         everything.seconds = time.perf_counter() - start
         return result
 
@@ -106,8 +106,8 @@ def enhanced(model: EnhancementModel, source: Path, target: Path, factor: int) -
     return time.perf_counter() - start
 
 
-def peak(run: Callable[[], float]) -> float:
-    """MB of resident memory over what was there before; Linux only."""
+def peak(run: Callable[[], float]) -> tuple[float, float]:
+    """MB of resident memory over what was there before, and what `run` gives; Linux only."""
     status, before = Path("/proc/self/status"), 0.0
 
     def resident(key: str) -> int:
@@ -116,8 +116,8 @@ def peak(run: Callable[[], float]) -> float:
 
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
-    run()
-    return (resident("VmHWM") - before) / 1024
+    result = run()
+    return (resident("VmHWM") - before) / 1024, result
 
 
 def main() -> None:
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--factor", type=int, default=2)
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--to", default=".mp4", help=".mp4, .webm or .gif")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
     print(
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
@@ -141,16 +141,18 @@ def main() -> None:
         gif(source, arguments.frames)
         out = arguments.factor * arguments.frames
         enhanced(model, short, target, arguments.factor)
-        for path in (short, source):
-            memory = peak(lambda path=path: enhanced(model, path, target, arguments.factor))
-            print(f"{video.probe(path).frames:4} frames in: peak extra memory {memory:.0f} MB")
+        few, _ = peak(lambda: enhanced(model, short, target, arguments.factor))
         apart: list[float] = []
         together: list[float] = []
         for _ in range(arguments.rounds):
             with one_after_the_other() as (decode, restored, everything):
                 enhanced(model, source, target, arguments.factor)
             apart.append(everything.seconds / out)
-            together.append(enhanced(model, source, target, arguments.factor) / out)
+            many, seconds = peak(lambda: enhanced(model, source, target, arguments.factor))
+            together.append(seconds / out)
+        print(
+            f"peak extra memory: {few:.0f} MB for a third of the GIF, {many:.0f} MB for all of it"
+        )
         shares = {
             "decode": decode.seconds,
             "network": restored.seconds - decode.seconds,

@@ -11,7 +11,9 @@ from unlossy import checkpoint
 from unlossy.errors import UserError
 from unlossy.models.astf import ASTF
 from unlossy.models.basicvsr import BasicVSR
+from unlossy.models.building import _value
 from unlossy.models.ccdnet import CCDNet
+from unlossy.models.stages import load_stage
 from unlossy.networks.unet import UNet
 
 CONFIG = {"_target_": "unlossy.models.ccdnet.CCDNet", "steps": 2, "channels": 4}
@@ -59,6 +61,15 @@ def refusal(path):
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert str(path) in sentence
+    return sentence
+
+
+def stage_refusal(path):
+    """Return the one sentence with which it is refused as a part of another model."""
+    with pytest.raises(UserError) as caught:
+        load_stage(CCDNet(2, 4), str(path), "colors_ckpt", "model.colors")
+    sentence = str(caught.value)
+    assert "\n" not in sentence
     return sentence
 
 
@@ -131,6 +142,7 @@ FOREIGN = [
 def test_foreign_targets_are_refused(saved, target, tmp_path):
     change(saved, lambda content: content["unlossy"]["model"].update(_target_=target))
     assert "only networks of unlossy.models and unlossy.networks are built" in refusal(saved)
+    assert str(saved) in stage_refusal(saved)
 
 
 @pytest.mark.parametrize("target", FOREIGN[:4])
@@ -139,6 +151,22 @@ def test_nested_foreign_targets_are_refused(saved, target, nest):
     nested = nest({"_target_": target, "args": "touch pwned"})
     change(saved, lambda content: content["unlossy"]["model"].update(channels=nested))
     assert "only networks" in refusal(saved)
+    assert "only networks" in stage_refusal(saved)
+
+
+@pytest.mark.parametrize("target", FOREIGN)
+def test_foreign_targets_are_refused_in_a_stage_too(saved, target):
+    nested = {"_target_": target, "args": "touch pwned"}
+    change(saved, lambda content: content["unlossy"]["model"].update(update=nested))
+    assert "only networks" in stage_refusal(saved)
+
+
+@pytest.mark.parametrize("read", [refusal, stage_refusal])
+def test_what_a_file_names_is_never_run(saved, read, tmp_path):
+    mkdir = {"_target_": "os.mkdir", "path": str(tmp_path / "pwned")}
+    change(saved, lambda content: content["unlossy"]["model"].update(update=mkdir))
+    assert "'os.mkdir'" in read(saved)
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_a_filter_graph_of_a_file_is_never_run(saved, tmp_path):
@@ -158,7 +186,7 @@ def test_a_refused_module_is_not_even_imported():
 
 def test_nested_networks_are_built():
     unet = {"_target_": "unlossy.networks.unet.UNet", "in_channels": 3, "channels": 2}
-    built = checkpoint._value({"parts": [unet]})
+    built = _value({"parts": [unet]})
     assert isinstance(built["parts"][0], UNet)
 
 

@@ -5,9 +5,8 @@
 Pans: the clips of source=synthetic_pans, each one shift of up to 6 pixels a frame, which is known,
 so that models that estimate flow (`flow_to_first`) also have an end-point error. Film: the test
 clips of source=footage at factor 2, frame by frame. How much moves there is the mean grey
-difference of the two kept frames, of 255; above 25 there is a cut, and the frame is left out. The
-"most" are the quarter of the film's frames with the largest difference. Models do not look out for
-cuts themselves (cut=null): some pans differ by as much.
+difference of the two kept frames, of 255; above 25 there is a cut, and the frame is left out.
+Models do not look out for cuts themselves (cut=null): some pans differ by as much.
 
 A gain is over the frame average on the same frames: a mean of differences, never a difference of
 means. Its interval of 95 % is a bootstrap over clips.
@@ -195,9 +194,13 @@ def main(*named: str) -> None:
     for place in dict.fromkeys(row["set"] for row in rows if row["set"] != "pans"):
         own = [row for row in rows if row["set"] == place and row["difference"] <= CUT]
         ranked = sorted(row["difference"] for row in own if row["model"] == AVERAGE)
-        most = ranked[3 * len(ranked) // 4]
-        moving = [row for row in own if row["difference"] >= most]
-        table(f"{place}, factor 2", {"the quarter that moves most": moving, "all": own}, names)
+        least, most = ranked[len(ranked) // 4], ranked[3 * len(ranked) // 4]
+        groups = {
+            "the quarter that moves least": [row for row in own if row["difference"] < least],
+            "the quarter that moves most": [row for row in own if row["difference"] >= most],
+            "all": own,
+        }
+        table(f"{place}, factor 2", groups, names)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from unlossy.inference.choosing import Precision
     from unlossy.models.model import EnhancementModel
 
 __version__ = "0.1.0"
@@ -40,18 +41,25 @@ def enhance(
     slow: float | str = 1,
     tile: int | None = None,
     compare: bool = False,
+    device: str = "auto",
+    precision: Precision = "auto",
 ) -> Path:
     """Restore a user's own GIF, video, image or folder of frames and return the path written.
 
     Args:
-        source: GIF, video, image, or a folder of images.
+        source: GIF, video, image, or a folder or pattern (`frames/*.png`) of images.
         target: `.png`, `.gif`, `.mp4`, `.mkv`, `.webm`, or a folder of PNG frames.
         model: a model, a checkpoint path, or None for the newest fitting checkpoint under `runs/`.
-        factor: frames out for each one in.
+        factor: frames out for each one in; None keeps the rate, but a model that interpolates
+            doubles it where neither `fps` nor `slow` is given and the kind of file can play it.
         fps: frames per second instead, a number or a fraction such as `30000/1001`.
         slow: how many times as long it takes, without sound.
         tile: side of tiles in pixels, to save memory; None leaves it to the model.
-        compare: also write `TARGET.compare.mp4`, the input left and the result right.
+        compare: also write the input left and the result right, beside `cat.webm` and `cat.mkv` a
+            film of their kind, such as `cat.compare.webm`, and else `cat.compare.mp4`.
+        device: `auto`, `cpu` or `cuda`, for a checkpoint; a model that is given stays where it is.
+        precision: `float32`, `bfloat16`, `float16`, or `auto`: bfloat16 on GPUs that have it, else
+            float32.
 
     Raises:
         UserError: unreadable input, unwritable output, numbers that make no sense, or no fitting
@@ -69,4 +77,6 @@ def enhance(
         timing=Timing(number, rate, exactly(str(slow))),
         tile=tile,
         compare=compare,
+        device=device,
+        precision=precision,
     )

@@ -8,10 +8,8 @@
      "state_dict": {"model.base.inconv.0.weight": ..., ...},
      ...}                                      what else the trainer needs to resume; ignored here
 
-Tensors and plain containers only, read with `weights_only=True`. A checkpoint is data from
-elsewhere: its `_target_`s may name network classes defined in `unlossy.models` or
-`unlossy.networks`, and nothing else. Classical filters are no networks: one of them runs an FFmpeg
-graph out of its settings, and such a graph may write files.
+Tensors and plain containers only, read with `weights_only=True`; `models/building.py` says which
+classes its `_target_`s may name.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +25,14 @@ from torch import Tensor, nn
 
 from unlossy import __version__
 from unlossy.errors import UserError
+from unlossy.models.building import build, network_class, with_embedded_weights
 from unlossy.models.ccdnet import CCDNet
 from unlossy.models.gif2video import GIF2Video
 from unlossy.models.model import EnhancementModel
-from unlossy.models.weights import EMBEDDED, read_weights, state_in
+from unlossy.models.weights import read_weights, state_in
 
 FORMAT = 1
 PREFIX = "model."  # where the LightningModule keeps the model
-_HOMES = ("unlossy.models", "unlossy.networks")
 _TRAINING = {
     "model": str,
     "loss": str,
@@ -89,7 +86,7 @@ def restores(description: Mapping[str, Any]) -> bool:
     Raises:
         UserError: it is no network of this version's.
     """
-    kind = _class(description["model"].get("_target_"))
+    kind = network_class(description["model"].get("_target_"))
     return issubclass(kind, EnhancementModel) and kind.restores
 
 
@@ -99,7 +96,7 @@ def interpolates(description: Mapping[str, Any]) -> bool:
     Raises:
         UserError: it is no network of this version's.
     """
-    return bool(getattr(_class(description["model"].get("_target_")), "interpolates", False))
+    return bool(getattr(network_class(description["model"].get("_target_")), "interpolates", False))
 
 
 def fingerprint(path: str | Path) -> str:
@@ -111,7 +108,7 @@ def fingerprint(path: str | Path) -> str:
         UserError: as for `describe`.
     """
     content = _read(path)
-    config = _with_embedded_weights(_card_of(content, path)["model"])
+    config = with_embedded_weights(_card_of(content, path)["model"])
     found = hashlib.sha256(json.dumps(config, sort_keys=True, default=repr).encode())
     for key, value in sorted(content["state_dict"].items()):
         if key.startswith(PREFIX) and isinstance(value, Tensor):
@@ -129,7 +126,7 @@ def load(path: str | Path) -> EnhancementModel:
     content = _read(path)
     config = _card_of(content, path)["model"]
     try:
-        model = build(_with_embedded_weights(config))
+        model = build(with_embedded_weights(config))
     except UserError as error:
         raise UserError(f"The checkpoint {path} cannot be used: {error}") from error
     if not isinstance(model, EnhancementModel):
@@ -183,77 +180,6 @@ def load_official_gif2video(
     assert base is not None
     assert flow is not None
     return GIF2Video.from_official(base, flow, refine, sequential).eval()
-
-
-def build(config: Mapping[str, Any]) -> nn.Module:
-    """Build a network from a configuration, nested `_target_`s included.
-
-    Raises:
-        UserError: a target that is no network of `unlossy.models` and `unlossy.networks`, or
-            arguments that its constructor refuses.
-    """
-    target = config.get("_target_")
-    kind = _class(target)
-    try:
-        return kind(**{k: _value(v) for k, v in config.items() if k not in _HYDRA_KEYS})
-    except UserError:
-        raise
-    except Exception as error:  # arguments from a file fail in any of torch's ways
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{target} does not take these arguments in version {__version__}: {reason}."
-        ) from error
-
-
-_HYDRA_KEYS = ("_target_", "_convert_", "_recursive_")
-
-
-def _class(target: object) -> type[nn.Module]:
-    """Return the network class of that name, if it is defined where it says it is."""
-    module, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
-    if module.startswith(tuple(home + "." for home in _HOMES)):
-        try:
-            # vars(): an attribute that the module merely imported is found, and told by __module__.
-            found = vars(import_module(module)).get(name)
-        except ImportError:
-            found = None
-        if (
-            isinstance(found, type)
-            and issubclass(found, nn.Module)
-            and found.__module__ == module
-            and getattr(found, "trainable", True)
-        ):
-            return found
-    raise UserError(
-        f"it asks for {target!r}; only networks of {' and '.join(_HOMES)} are built, no filters."
-    )
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        built = {key: _value(item) for key, item in value.items()}
-        return build(value) if "_target_" in value else built
-    if isinstance(value, list | tuple):
-        return [_value(item) for item in value]
-    return value
-
-
-def _with_embedded_weights(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Let no argument named `*_ckpt` ask for its file: the weights are in this very checkpoint."""
-
-    def embedded(key: object, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return _with_embedded_weights(value)
-        if isinstance(value, list | tuple):
-            return [embedded(None, item) for item in value]
-        return EMBEDDED if str(key).endswith("_ckpt") and value is not None else value
-
-    try:
-        return {key: embedded(key, value) for key, value in config.items()}
-    except RecursionError as error:
-        raise UserError(
-            f"{config.get('_target_')} does not take arguments that hold themselves."
-        ) from error
 
 
 def _read(path: str | Path) -> dict[str, Any]:

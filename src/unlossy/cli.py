@@ -131,7 +131,10 @@ def _enhance_options() -> argparse.Namespace:
     )
     parser.add_argument("source", type=Path, metavar="IN", help="GIF, video, image, folder or glob")
     parser.add_argument(
-        "target", type=Path, metavar="OUT", help=".gif, .mp4, .webm, .png, or a folder of frames"
+        "target",
+        type=Path,
+        metavar="OUT",
+        help=".gif, .mp4, .mkv, .webm, .png, or a folder of frames",
     )
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
@@ -140,14 +143,24 @@ def _enhance_options() -> argparse.Namespace:
     model.add_argument("--model", metavar="NAME", help="a filter of conf/model: identity, ...")
     parser.add_argument("--run-root", type=Path, default=Path("runs"), help="where runs lie")
     frames = parser.add_mutually_exclusive_group()
-    frames.add_argument("--factor", metavar="N", help="frames out for each one in")
+    frames.add_argument(
+        "--factor",
+        metavar="N",
+        help="frames out for each one in; unasked, a model that interpolates makes 2",
+    )
     frames.add_argument("--fps", metavar="X", help="frames per second: 60, 59.94, 60000/1001")
     parser.add_argument(
         "--slow", metavar="S", default="1", help="S times as long at the same rate, without sound"
     )
-    parser.add_argument("--compare", action="store_true", help="also write OUT.compare.mp4")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="also write both films in one, such as cat.compare.mp4",
+    )
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="side of tiles, to save memory")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu or cuda; --model runs on the CPU"
+    )
     parser.add_argument(
         "--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16")
     )
@@ -171,15 +184,15 @@ def _without_checkpoint(name: str) -> EnhancementModel:
         return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(path)))
 
     def ready(path: Path) -> bool:
-        target = options(path).get("_target_") if path.is_file() else None
+        target = options(path).get("_target_")
         kind: Any = get_class(target) if target else None
         return kind is not None and not kind.trainable and kind.fits_on != "train"
 
-    folder = CONF / "model"
-    chosen = folder / f"{name}.yaml"
-    if not ready(chosen):
-        choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml") if ready(path)))
-        learns = "has to learn first, so give --ckpt PATH" if chosen.is_file() else "is unknown"
+    known = {path.stem: path for path in sorted((CONF / "model").glob("*.yaml"))}
+    chosen = known.get(name)
+    if chosen is None or not ready(chosen):
+        choices = ", ".join(stem for stem, path in known.items() if ready(path))
+        learns = "has to learn first, so give --ckpt PATH" if chosen else "is unknown"
         raise UserError(f"--model {name} {learns}; without a checkpoint there are {choices}.")
     arguments = options(chosen)
     return cast("EnhancementModel", get_class(arguments.pop("_target_"))(**arguments))

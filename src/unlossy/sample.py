@@ -18,6 +18,8 @@ from torch import Tensor
 
 Split = Literal["train", "val", "test"]
 
+SAME_TIME = 1e-4  # as near to a key frame, in frames or in shares of a gap, is the key frame
+
 
 class Sample(TypedDict):
     """One batch of clips: what the medium kept, and (but for a user's own file) what it was."""

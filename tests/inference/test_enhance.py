@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,15 +14,21 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from unlossy import assets, checkpoint
+import unlossy
+from unlossy import assets, checkpoint, cli
 from unlossy.degradations.gif import Gif
 from unlossy.errors import UserError
 from unlossy.gif_file import CLEAR, KEEP, write_gif
+from unlossy.inference import enhance as door
+from unlossy.inference import gif_colors, overlap
 from unlossy.inference.choosing import newest_checkpoint
 from unlossy.inference.enhance import enhance
 from unlossy.inference.look import look_at, palette_of
-from unlossy.inference.outputs import Clip, write
+from unlossy.inference.outputs import Clip, GifStyle, write
+from unlossy.inference.timeline import Timing
+from unlossy.models.baselines import Identity
 from unlossy.models.ccdnet import CCDNet
+from unlossy.models.interpolation_baselines import FrameAverage
 from unlossy.models.model import EnhancementModel
 from unlossy.models.spynet import SPyNetWarp
 from unlossy.networks.quantizer import quantize
@@ -441,3 +452,164 @@ def test_a_late_colourful_frame_is_refused_and_nothing_left(tmp_path):
     with pytest.raises(UserError, match="more than 1024 colours"):
         enhance(folder, tmp_path / "b.webm", model=InPalette())
     assert entries(tmp_path) == ["frames"]
+
+
+def interrupting(monkeypatch, work: Event, left: Event) -> None:
+    """Ctrl-C where the main thread waits for the writer, once that is at work."""
+
+    class Telling(Event):
+        def set(self) -> None:
+            super().set()
+            left.set()
+
+    def interrupted() -> None:
+        work.wait(2)
+        raise KeyboardInterrupt
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *call: Any) -> Future:
+            future = super().submit(*call)
+            if self._thread_name_prefix == "writer":
+                future.result = interrupted
+            return future
+
+    monkeypatch.setattr(overlap, "Event", Telling)
+    monkeypatch.setattr(overlap, "ThreadPoolExecutor", Pool)
+
+
+def test_an_interrupt_in_the_second_pass_leaves_nothing(tmp_path, monkeypatch):
+    work, left, mapped = Event(), Event(), []
+
+    class Slow(gif_colors.PaletteUse):
+        def __call__(self, rgb: torch.Tensor) -> torch.Tensor:
+            mapped.append(rgb)
+            work.set()
+            left.wait(2)
+            return super().__call__(rgb)
+
+    source = gif(tmp_path / "a.gif", 5)
+    monkeypatch.setattr(gif_colors, "PaletteUse", Slow)
+    interrupting(monkeypatch, work, left)
+    with pytest.raises(KeyboardInterrupt):
+        enhance(source, tmp_path / "b.gif", model=Same(), style=GifStyle("global", 2))
+    assert len(mapped) == 1
+    assert entries(tmp_path) == ["a.gif"]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".png", ""])
+def test_an_interrupt_before_the_file_gets_its_name_leaves_nothing(tmp_path, monkeypatch, suffix):
+    work, left = Event(), Event()
+    real = door.write
+
+    def last(frames):
+        yield from frames
+        work.set()
+        left.wait(2)
+
+    source = gif(tmp_path / "a.gif", 1)
+    monkeypatch.setattr(
+        door, "write", lambda target, frames, *others: real(target, last(frames), *others)
+    )
+    interrupting(monkeypatch, work, left)
+    with pytest.raises(KeyboardInterrupt):
+        enhance(source, tmp_path / f"b{suffix}", model=Same(), compare=True)
+    assert entries(tmp_path) == ["a.gif"]
+
+
+def test_a_video_that_does_not_tell_its_frames_is_no_png(tmp_path, monkeypatch):
+    source = video(tmp_path / "a.webm")
+    told = replace(probe(source), frames=1, exact=False)  # as browsers record them
+    monkeypatch.setattr(door, "probe", lambda path: told)
+    with pytest.raises(UserError, match=r"a\.webm has several frames and a PNG holds one; write"):
+        enhance(source, tmp_path / "b.png", model=Same())
+    assert entries(tmp_path) == ["a.webm"]
+
+
+def test_a_frame_that_is_lost_on_the_way_leaves_no_file(tmp_path, monkeypatch):
+    def losing(*arguments, **options):
+        results = door_results(*arguments, **options)
+        next(results)
+        yield from results
+
+    door_results = door.restored_frames
+    monkeypatch.setattr(door, "restored_frames", losing)
+    with pytest.raises(RuntimeError, match="2 of 3 frames"):
+        enhance(gif(tmp_path / "a.gif"), tmp_path / "b.gif", model=Same(), compare=True)
+    assert entries(tmp_path) == ["a.gif"]
+
+
+def test_a_comparison_that_fails_at_its_end_leaves_no_target(tmp_path, monkeypatch):
+    def full(self, picture) -> None:
+        if picture is None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(VideoWriter, "_mux", full)
+    with pytest.raises(UserError, match=r"b\.compare\.mp4 \(No space left"):
+        enhance(gif(tmp_path / "a.gif"), tmp_path / "b.gif", model=Same(), compare=True)
+    assert entries(tmp_path) == ["a.gif"]
+
+
+def test_the_note_on_colours_tells_those_asked_for(tmp_path, capsys):
+    for style, said in (
+        (GifStyle(), "at most 256 colours a frame;"),
+        (GifStyle(colors=8), "at most 8 colours a frame;"),
+        (GifStyle("global", 8), "at most 8 colours for all frames;"),
+    ):
+        enhance(gif(tmp_path / "a.gif"), tmp_path / "b.gif", model=Same(), style=style)
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("slow", [Fraction(2), Fraction(1, 2)])
+def test_the_note_on_sound_is_true_of_both_directions(tmp_path, capsys, monkeypatch, slow):
+    source = video(tmp_path / "a.mp4")
+    told = replace(probe(source), audio="aac")
+    monkeypatch.setattr(door, "probe", lambda path: told)
+    timing = Timing(factor=Fraction(1), slow=slow)
+    enhance(source, tmp_path / "b.mp4", model=Same(), timing=timing)
+    assert "the sound is left out, because the film's length changes\n" in capsys.readouterr().err
+
+
+def test_frames_that_nobody_asked_for_are_not_refused(tmp_path, capsys):
+    source = gif(tmp_path / "a.gif", delays=[3, 3, 3])
+    enhance(source, tmp_path / "b.gif", model=FrameAverage())
+    same_frames(tmp_path / "b.gif", source)
+    assert "note: no frames are added, as twice as many would be over 50" in capsys.readouterr().err
+    enhance(source, tmp_path / "b.mp4", model=FrameAverage())
+    assert len(read_frames(tmp_path / "b.mp4")) == 6
+
+
+def test_python_chooses_device_and_precision(tmp_path, capsys):
+    source, target = gif(tmp_path / "a.gif"), tmp_path / "b.gif"
+    with pytest.raises(UserError, match="device 'meta' is not there"):
+        unlossy.enhance(source, target, model=Identity(), device="meta")
+    with pytest.raises(UserError, match="precision 'half' is unknown"):
+        unlossy.enhance(source, target, model=Identity(), precision="half")
+    assert entries(tmp_path) == ["a.gif"]
+    unlossy.enhance(source, target, model=Identity(), device="cpu", precision="float32")
+    assert "stays where it is" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--ckpt", "CKPT", "--device", "meta"], "device 'meta' is not there"),
+        (["--ckpt", "CKPT", "--device", "cuda:99"], "device 'cuda:99' is not there"),
+        (["--model", "identity", "--device", "cuda:99"], "device 'cuda:99' is not there"),
+        (["--model", "../loss/l1"], "--model ../loss/l1 is unknown"),
+        (["--model", "../model/identity"], "--model ../model/identity is unknown"),
+    ],
+)
+def test_what_is_no_device_or_no_filter_is_one_sentence(
+    tmp_path, capsys, monkeypatch, options, words
+):
+    source, ckpt = gif(tmp_path / "a.gif"), run(tmp_path / "runs", "x", "y")
+    options = [str(ckpt) if option == "CKPT" else option for option in options]
+    arguments = ["enhance", str(source), str(tmp_path / "b.gif"), *options]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        cli.enhance()
+    errors = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert ended.value.code == 2
+    assert len(errors) == 1
+    assert words in errors[0]
+    assert entries(tmp_path) == ["a.gif", "runs"]

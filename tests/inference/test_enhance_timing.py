@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 
@@ -46,6 +47,13 @@ def gif(path: Path, delays: list[int], size: tuple[int, int] = (20, 30)) -> Path
         frames.append(index)
     palette = np.arange(16)[:, None].repeat(3, 1).astype(np.uint8) * 17
     path.write_bytes(write_gif(frames, [palette] * len(delays), delays))
+    return path
+
+
+def animation(path: Path, delays: list[int]) -> Path:
+    """An animated WebP or PNG that grows brighter; delays in milliseconds."""
+    first, *others = [Image.new("RGB", (16, 8), (20 * k, 0, 0)) for k in range(len(delays))]
+    first.save(path, save_all=True, append_images=others, duration=delays, lossless=True)
     return path
 
 
@@ -117,7 +125,57 @@ def test_any_frame_rate(tmp_path, fps, count):
     assert abs(count / fps - F(6, 24)) < 1 / fps
     means = torch.stack([frame.rgb.float().mean() for frame in shown])
     expected = torch.tensor([min(float(40 * frame.time * 24), 200.0) for frame in shown])
-    assert (means - expected).abs().max() < 3  # H.264, and the snap of 1/32
+    assert (means - expected).abs().max() < 3  # H.264, and the snap of a millisecond
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_the_mean_rate_of_a_gif_makes_it_even(tmp_path, suffix):
+    source, target = gif(tmp_path / "a.gif", [2, 20] * 3), tmp_path / f"b{suffix}"
+    assert probe(source).rate == F(100, 11)
+    enhance(source, target, model=FrameAverage(), timing=Timing(fps=F(100, 11)))
+    assert [frame.duration for frame in shown_frames(target)] == [F(11, 100)] * 6
+
+
+def test_the_mean_rate_of_a_film_makes_it_even(tmp_path):
+    enhance(gif(tmp_path / "a.gif", [2, 20] * 3), tmp_path / "b.mp4", model=Identity())
+    assert [frame.duration for frame in shown_frames(tmp_path / "b.mp4")] == [F(1, 50), F(1, 5)] * 3
+    timing = Timing(fps=F(100, 11))
+    enhance(tmp_path / "b.mp4", tmp_path / "c.mp4", model=FrameAverage(), timing=timing)
+    assert [frame.duration for frame in shown_frames(tmp_path / "c.mp4")] == [F(11, 100)] * 6
+
+
+def test_the_rate_of_an_even_gif_changes_nothing(tmp_path):
+    source = gif(tmp_path / "a.gif", [0, 1, 10])  # which browsers show for 100 ms each
+    enhance(source, tmp_path / "b.gif", model=Identity(), timing=Timing(fps=F(10)))
+    durations = [frame.duration for frame in shown_frames(tmp_path / "b.gif")]
+    assert durations == [0, F(1, 100), F(10, 100)]
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+@pytest.mark.parametrize(
+    ("timing", "count", "seconds"),
+    [
+        (Timing(factor=F(3, 2)), 15, F(4, 10)),
+        (Timing(fps=F(10)), 4, F(4, 10)),
+        (Timing(slow=F(3, 2)), 15, F(6, 10)),
+    ],
+)
+def test_other_animations(tmp_path, suffix, timing, count, seconds):
+    source = animation(tmp_path / f"a{suffix}", [40] * 10)
+    enhance(source, tmp_path / "b.mp4", model=FrameAverage(), timing=timing)
+    assert ends(tmp_path / "b.mp4") == (count, seconds)
+
+
+def test_a_folder_plays_25_frames_a_second_for_ever(tmp_path):
+    source = tmp_path / "frames"
+    enhance(gif(tmp_path / "a.gif", [7] * 5), source, model=Identity())
+    enhance(source, tmp_path / "b.gif", model=Identity())
+    assert ends(tmp_path / "b.gif") == (5, F(5, 25))
+    assert probe(tmp_path / "b.gif").loop == 0
+    # The rate that it was made for, and no frame is added.
+    faster = Timing(factor=F(1), slow=F(25, 30))
+    enhance(source / "*.png", tmp_path / "c.mp4", model=Identity(), timing=faster)
+    assert ends(tmp_path / "c.mp4") == (5, F(5, 30))
 
 
 def test_slow_motion_has_the_same_rate_and_no_sound(tmp_path, capsys):
@@ -287,9 +345,9 @@ def test_a_checkpoint_that_interpolates_is_chosen_only_where_that_is_asked_for(t
     network = {"_target_": "unlossy.networks.film.FILMNet"} | SMALL
     config = {"_target_": "unlossy.models.film.FILM", "network": network}
     source, root = film(tmp_path / "a.mp4"), tmp_path / "runs"
-    with pytest.raises(UserError, match=r"makes frames between.*model=film"):
+    with pytest.raises(UserError, match=r"makes frames between.*interpolation/superslomo"):
         newest_checkpoint(root, source, None, interpolating=True)
-    with pytest.raises(UserError, match=r"a GIF and makes.*drop_frames_gif"):
+    with pytest.raises(UserError, match=r"a GIF and makes.*gif2video/small"):
         newest_checkpoint(root, source, 32, interpolating=True)
     plain = run(root, "2026-01-01_a", VRCNN(), vrcnn, {"crf": 35})
     between = run(root, "2026-01-02_b", small_film(), config, {"factor": 2})

@@ -3,10 +3,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 
-from unlossy.inference.overlap import AHEAD, Abandoned, ahead, behind
+from unlossy.inference.overlap import AHEAD, Abandoned, Check, ahead, behind
 
 
 def threads() -> int:
@@ -16,7 +17,7 @@ def threads() -> int:
 @pytest.mark.parametrize("count", [0, 1, AHEAD, 100])
 def test_everything_arrives_in_order(count):
     with ahead(iter(range(count))) as items:
-        assert behind(list, items) == list(range(count))
+        assert behind(lambda made, check: list(made), items) == list(range(count))
     assert threads() == 0
 
 
@@ -47,7 +48,7 @@ def test_the_writer_cleans_up_when_the_items_fail(error):
 
     left = []
 
-    def consume(items: Iterator[int]) -> None:
+    def consume(items: Iterator[int], check: Check) -> None:
         try:
             list(items)
         except Abandoned:
@@ -68,13 +69,38 @@ def test_an_error_of_the_writer_ends_the_work_at_once():
             made.append(k)
             yield k
 
-    def consume(taken: Iterator[int]) -> None:
+    def consume(taken: Iterator[int], check: Check) -> None:
         next(taken)
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
         behind(consume, items())
     assert len(made) < 10_000
+    assert threads() == 0
+
+
+def test_the_writer_is_told_when_it_works_on_and_nobody_waits_for_it(monkeypatch):
+    at_work, ended = threading.Event(), []
+
+    def interrupted(future: Future, timeout: float | None = None) -> None:
+        at_work.wait(5)
+        raise KeyboardInterrupt
+
+    def consume(items: Iterator[int], check: Check) -> None:
+        taken = list(items)
+        at_work.set()
+        try:
+            for _ in range(500):
+                time.sleep(0.002)
+                check()
+        except Abandoned:
+            ended.append(taken)
+            raise
+
+    monkeypatch.setattr(Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        behind(consume, iter(range(3)))
+    assert ended == [[0, 1, 2]]
     assert threads() == 0
 
 
@@ -105,5 +131,5 @@ def test_they_overlap():
 
     start = time.perf_counter()
     with ahead(slowly(iter(range(20)))) as items:
-        assert behind(lambda made: sum(slowly(made)), slowly(items)) == 190
+        assert behind(lambda made, check: sum(slowly(made)), slowly(items)) == 190
     assert time.perf_counter() - start < 0.22

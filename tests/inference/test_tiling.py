@@ -131,6 +131,28 @@ def test_frames_between_in_tiles_of_a_static_scene():
 
 
 @torch.no_grad()
+def test_frames_between_in_tiles_of_a_moving_scene():
+    """A flow that the coarsest of six levels finds comes from further away than 64 pixels."""
+    torch.manual_seed(0)
+    convs, channels = (1, 1, 1, 1, 1, 2), (4, 4, 4, 4, 4, 8)
+    network = FILMNet(6, 2, 5, sub_levels=1, filters=3, flow_convs=convs, flow_filters=channels)
+    model = FILM(network, cut=None, starts_at_average=True).eval()
+    nn.init.normal_(network.flow[5].last.weight, std=0.5)
+    first = torch.rand(1, 1, 3, 64, 800)
+    sample = between(torch.cat([first, first.roll(20, -1)], 1), 2)
+    whole = model(sample)
+    assert 1 < whole["extras"]["flow_to_first"][:, 1].abs().max() < 32
+
+    def error() -> float:
+        tiled = restore_tiled(model, sample, budget=2 * 200 * 200)
+        return float((tiled - whole["estimate"].clamp(0, 1)).abs().max())
+
+    assert error() < 1 / 255 / 100
+    model.reach = 48
+    assert error() > 1 / 255
+
+
+@torch.no_grad()
 def test_a_cut_is_one_of_the_whole_frame():
     """A corner that flashes is a new scene to its own tile and to no other."""
     model = FrameAverage().eval()

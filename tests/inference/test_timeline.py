@@ -79,12 +79,33 @@ def test_what_is_not_asked_for_is_not_touched():
     assert not Timing(fps=F(30000, 1001)).timeline(F(30), 1).untouched
 
 
+def test_the_mean_rate_of_uneven_frames_is_an_even_grid():
+    """Shown for 20 and 200 ms by turns; asked for every 110 ms."""
+    timeline = Timing(fps=F(100, 11)).timeline(F(100, 11), 1, even=False)
+    found = slots(timeline, [F(2, 100), F(20, 100)] * 2)
+    assert [place for place, _ in found] == [0, 1 + F(9, 20), 2 + F(0), 3]
+    assert {slot.duration for _, slot in found} == {F(11, 100)}
+
+
 def test_clocks_that_count_milliseconds_do_not_ask_for_blurred_frames():
     """The 24th of a second as WebM stores it, brought to 24 frames a second."""
     stamps = [F(round(1000 * F(k, 24)), 1000) for k in range(49)]
     durations = [b - a for a, b in pairwise(stamps)]
     found = slots(Timeline(None, F(24)), durations)
     assert [place for place, _ in found] == list(range(48))
+    slowed = slots(Timeline(None, F(24), F(4)), durations)
+    assert [place for place, _ in slowed[::4]] == list(range(48))
+
+
+def test_a_frame_shown_for_long_moves_from_the_start_to_the_end():
+    found = slots(Timeline(None, F(60)), [F(2), F(1, 60)])
+    assert [place for place, _ in found] == [F(k, 120) for k in range(121)]
+
+
+def test_input_frames_faster_than_the_snap_are_told_apart():
+    """A grid of 3 ms over frames of 2 ms: nothing moves by more than a quarter of 3 ms."""
+    found = slots(Timeline(None, F(1000, 3)), [F(1, 500)] * 6)
+    assert [place for place, _ in found] == [0, F(3, 2), 3, F(9, 2)]
 
 
 @settings(max_examples=40)
@@ -108,7 +129,9 @@ def test_an_even_grid_shows_what_is_shown_then(durations, rate, slow, start):
         at = slot.time / slow - first  # in the input
         i = max(k for k, begin in enumerate(begins) if begin <= at)
         wanted = i + ((at - begins[i]) / shown[i] if i < len(shown) - 1 else 0)
-        assert place == wanted or (abs(place - wanted) < F(1, 32) and place.denominator == 1)
+        moved = abs(place - wanted) * shown[min(i, len(shown) - 1)]
+        assert place == wanted or (moved <= F(1, 1000) and place.denominator == 1)
+        assert moved <= 1 / (4 * rate * slow)
 
 
 @settings(max_examples=40)

@@ -10,6 +10,7 @@ from unlossy.models.ccdnet import CCDNet
 from unlossy.models.gif2video import GIF2Video
 from unlossy.models.spynet import SPyNetWarp
 from unlossy.models.superslomo import SuperSloMo
+from unlossy.networks.flow import SPyNet
 from unlossy.networks.flow_unet import FlowUNet, PairFlow
 from unlossy.networks.unet import UNet
 
@@ -120,6 +121,17 @@ def test_a_frozen_network_stays_as_it_is(tmp_path):
     assert all(p.grad is None for p in model.colors.parameters())
     grouped = [id(p) for group in model.param_groups(1e-3) for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.slomo.parameters())
+
+
+def test_its_spynet_learns_as_slowly_as_in_a_superslomo_alone():
+    parts = SuperSloMo(SPyNet(), FlowUNet(16, 5, 2))
+    rates = {
+        id(p): group["lr"]
+        for group in GIF2Video(CCDNet(2, 2), parts).param_groups(8e-4)
+        for p in group["params"]
+    }
+    assert {rates[id(p)] for p in parts.flow.parameters()} == {1e-4}
+    assert {rates[id(p)] for p in parts.refine.parameters()} == {8e-4}
 
 
 def test_without_a_checkpoint_the_colours_learn_too():

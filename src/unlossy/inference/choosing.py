@@ -6,7 +6,7 @@ taken unasked only where such frames are wanted.
 
 from __future__ import annotations
 
-from itertools import chain
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +17,16 @@ from unlossy import checkpoint
 from unlossy.errors import UserError
 from unlossy.inference.look import Look, trained_colors, unlike
 from unlossy.inference.streaming import PALETTE, no_palette
+from unlossy.inference.windows import device_of
 from unlossy.models.model import EnhancementModel
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+BEFORE = " (README, 'Frames between frames', has the commands that go before it)"
 TRAIN = {  # of (GIF, interpolating)
     (True, False): "model=ccdnet loss=grad_gan",
-    (False, False): "model=vrcnn degradation=hevc loss=charbonnier",
-    (True, True): "model=gif2video loss=gif2video degradation=drop_frames_gif data.frames=2",
-    (False, True): "model=film_small loss=film_l1 degradation=drop_frames data.frames=2",
+    (False, False): "model=vrcnn source=footage degradation=hevc loss=charbonnier",
+    (True, True): "experiment=gif2video/small colors_ckpt=... slomo_ckpt=..." + BEFORE,
+    (False, True): "experiment=interpolation/superslomo start_ckpt=..." + BEFORE,
 }
 
 
@@ -46,12 +48,13 @@ def chosen(
         look: what a first pass told about it, None for a video.
         interpolating: whether frames between frames are wanted.
         run_root: holds `NAME/TIME/checkpoints/best.ckpt`.
-        device: `auto`, or a torch device for a model that comes from a checkpoint.
+        device: `auto`, `cpu` or `cuda`, for a model that comes from a checkpoint.
         console: where the choice is told, and in which way the input is unlike the training data.
 
     Raises:
-        UserError: none fits, or the one given does not.
+        UserError: none fits, or the one given does not, or the device is not there.
     """
+    where = _device(device)
     colors = look.colors if look is not None else None
     if model is None:
         model = newest_checkpoint(run_root, source, colors, interpolating=interpolating)
@@ -65,7 +68,9 @@ def chosen(
             )
         if look is not None and (way := unlike(look, training)):
             console.print(f"warning: {source} {way}; expect less of the result")
-        model = checkpoint.load(model).to(_device(device))
+        model = checkpoint.load(model).to(where)
+    elif device != "auto" and where != device_of(model):
+        console.print(f"note: {type(model).__name__} stays where it is: {device_of(model)}")
     _refuse_misfit(model, source, colors, interpolating)
     return model
 
@@ -137,8 +142,7 @@ def dtype_of(precision: str, model: EnhancementModel) -> torch.dtype:
         UserError: it is none of ours.
     """
     if precision == "auto":
-        device = next(chain(model.parameters(), [torch.empty(0)])).device
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        half = device_of(model).type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if half else torch.float32
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if precision not in known:
@@ -149,7 +153,7 @@ def dtype_of(precision: str, model: EnhancementModel) -> torch.dtype:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} is not there; use auto, cpu or cuda.") from error
+    if name.partition(":")[0] in ("cpu", "cuda"):  # torch knows more, such as meta
+        with suppress(RuntimeError, AssertionError):
+            return torch.empty(0, device=name).device
+    raise UserError(f"device {name!r} is not there; use auto, cpu or cuda.")

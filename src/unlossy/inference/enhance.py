@@ -24,19 +24,27 @@ from rich.text import Text
 from unlossy.errors import UserError
 from unlossy.inference.choosing import Precision, chosen, dtype_of, newest_checkpoint
 from unlossy.inference.look import has_alpha, look_at
-from unlossy.inference.outputs import PLAIN, VIDEOS, Clip, GifStyle, check_target, notes, write
-from unlossy.inference.overlap import ahead, behind
+from unlossy.inference.outputs import (
+    GIF_FPS,
+    PLAIN,
+    VIDEOS,
+    Clip,
+    GifStyle,
+    check_target,
+    notes,
+    write,
+)
+from unlossy.inference.overlap import Check, ahead, behind
 from unlossy.inference.side_by_side import comparing, comparison_of, side_by_side
 from unlossy.inference.streaming import Result, Tally, restored_frames
 from unlossy.inference.tiling import least_side
-from unlossy.inference.timeline import Timeline, Timing
+from unlossy.inference.timeline import FASTEST, Timeline, Timing
 from unlossy.models.interpolator import Interpolator
 from unlossy.models.model import EnhancementModel
 from unlossy.video import Frame, Probe, probe, shown_delay, shown_frames
 
 __all__ = ["enhance", "newest_checkpoint"]
 
-GIF_FPS = 50  # browsers show a GIF's frame for at least 2/100 s
 AS_SHOWN = Timing()
 
 
@@ -60,15 +68,17 @@ def enhance(
     work.
 
     Args:
-        source: `.gif`, an image, a video, or a folder of images.
+        source: `.gif`, an image, a video, or a folder or pattern (`frames/*.png`) of images.
         target: `.png` (one frame), `.gif`, a video, or without suffix a folder of PNGs.
         model: a model (used where it is), a checkpoint, or None for the newest fitting one.
         run_root: where `runs/NAME/TIME/checkpoints/best.ckpt` are looked for.
-        device: `auto`, or a torch device for a model that comes from a checkpoint.
+        device: `auto`, `cpu` or `cuda`, for a model that comes from a checkpoint.
         precision: of autocast; `auto` is bfloat16 on GPUs that have it, else float32.
-        timing: how many frames and how slow; a model that interpolates doubles them unasked.
+        timing: how many frames and how slow; a model that interpolates doubles them unasked, where
+            the kind of file can play as many.
         tile: side of the tiles, in pixels of the input; None leaves it to the model's budget.
-        compare: also write `OUT.compare.mp4`, the input left and the result right.
+        compare: also write the input left and the result right, beside `cat.webm` and `cat.mkv` a
+            film of their kind, such as `cat.compare.webm`, and else `cat.compare.mp4`.
         style: palette and dither of a `.gif`.
 
     Returns:
@@ -83,7 +93,7 @@ def enhance(
     # A look at a video would decode it twice, and a decoded video has no palette.
     look = look_at(source, media) if media.pictures else None
     alpha = has_alpha(source, media) if look is None else look.alpha
-    timeline = timing.timeline(media.rate, 1)
+    timeline = timing.timeline(media.rate, 1, even=media.even)
     interpolating = timeline.parts != 1
     _refuse_timing(source, media, target, timeline)
     check_target(source, target, media.frames, alpha)
@@ -101,9 +111,17 @@ def enhance(
         console=console,
     )
     if timing == AS_SHOWN and isinstance(network, Interpolator) and media.frames > 1:
-        timeline = timing.timeline(media.rate, 2)
-        _refuse_timing(source, media, target, timeline)
-        console.print("note: two frames out for each one in; --factor or --fps choose otherwise")
+        most = GIF_FPS if target.suffix.lower() == ".gif" else FASTEST
+        if 2 * media.rate <= most:
+            timeline = timing.timeline(media.rate, 2)
+            console.print(
+                "note: two frames out for each one in; --factor or --fps choose otherwise"
+            )
+        else:
+            console.print(
+                f"note: no frames are added, as twice as many would be over {most} a second, the "
+                "most that this kind of file plays; --fps chooses otherwise"
+            )
     tile = _checked_tile(tile, network, console)
     clip = Clip(
         source=source,
@@ -117,10 +135,10 @@ def enhance(
         alpha=alpha,
         stored=media.pictures and timeline.untouched and target.suffix.lower() not in VIDEOS,
     )
-    for note in notes(target, clip):
+    for note in notes(target, clip, style):
         console.print(f"note: {note}")
     if media.audio and clip.audio is None:
-        console.print("note: the sound is left out, because the film is slower than it")
+        console.print("note: the sound is left out, because the film's length changes")
     tally = Tally()
     with ExitStack() as stack:
         stack.enter_context(_evaluating(network))
@@ -128,11 +146,23 @@ def enhance(
         comparison = stack.enter_context(comparing(target, clip)) if compare else None
 
         def written_frames(results: Iterator[Result]) -> Iterator[Frame]:
+            """After the last one all is counted and the comparison whole, or no target appears."""
+            made = 0
             for result in results:
                 if comparison is not None:
                     comparison.add(side_by_side(result))
                 yield result.after
+                made += 1
                 progress.advance(progress.tasks[0].id)
+            span = tally.stop - tally.start
+            expected = timeline.count(tally.frames, span, tally.stop - tally.last)
+            if made != expected:
+                raise RuntimeError(f"{made} of {expected} frames for {target}: please report this.")
+            if comparison is not None:
+                comparison.finish()
+
+        def written_file(results: Iterator[Result], check: Check) -> int:
+            return write(target, written_frames(results), clip, style, check)
 
         decoded = stack.enter_context(ahead(shown_frames(source)))
         shown = _as_shown(decoded) if media.pictures and not clip.stored else decoded
@@ -144,11 +174,7 @@ def enhance(
             tile=tile,
             tally=tally,
         )
-        written = behind(lambda made: write(target, written_frames(made), clip, style), results)
-    span = tally.stop - tally.start
-    expected = timeline.count(tally.frames, span, tally.stop - tally.last)
-    if written != expected:
-        raise RuntimeError(f"{written} of {expected} frames reached {target}: please report this.")
+        written = behind(written_file, results)
     if tally.cuts:
         console.print(f"note: scene cuts that are held, not morphed: {tally.cuts}")
     console.print(f"{target}: {written} frame{'s' if written != 1 else ''}")

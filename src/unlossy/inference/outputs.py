@@ -15,13 +15,14 @@ from PIL import Image
 from unlossy.errors import UserError
 from unlossy.gif_file import CLEAR, KEEP, gif_parts
 from unlossy.inference.gif_colors import Delayed, GifStyle, reduced
+from unlossy.inference.overlap import Check
 from unlossy.video import Frame, VideoWriter, copies_audio, holds_alpha, members, replacing
 from unlossy.video.writing import SUFFIXES as VIDEOS
 
 __all__ = ["VIDEOS", "Clip", "GifStyle", "check_target", "notes", "write"]
 
 PLAIN = GifStyle()
-FASTEST = 50  # frames per second: browsers take delays under 20 ms for 100 ms
+GIF_FPS = 50  # frames per second: browsers take delays under 20 ms for 100 ms
 LONGEST = 65535  # 1/100 s, of a frame in a GIF
 KINDS = f".png, .gif, {', '.join(VIDEOS)}, or a name without suffix for a folder of PNG frames"
 
@@ -75,10 +76,7 @@ def check_target(source: Path, target: Path, frames: int, alpha: bool) -> None:
     if not suffix and target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UserError(f"{target} exists and is no empty folder; name a new one for the frames.")
     if suffix == ".png" and frames > 1:
-        raise UserError(
-            f"{source} has {frames} frames and a PNG holds one; write .gif, {', '.join(VIDEOS)}, "
-            "or a name without suffix for a folder of PNG frames."
-        )
+        raise _too_many(source, str(frames))
     if alpha and not holds_alpha(target):
         raise UserError(
             f"{source} has transparent pixels, which {suffix[1:].upper()} cannot hold; write "
@@ -95,18 +93,26 @@ def check_target(source: Path, target: Path, frames: int, alpha: bool) -> None:
         ) from error
 
 
-def notes(target: Path, clip: Clip) -> Iterator[str]:
+def notes(target: Path, clip: Clip, style: GifStyle = PLAIN) -> Iterator[str]:
     """Yield what is lost on the way into the chosen kind of file, a sentence each."""
     suffix = target.suffix.lower()
     if suffix == ".gif":
-        yield "a GIF holds 256 colours a frame, so the restored ones are reduced again"
-        if clip.rate > FASTEST:
+        scope = "a frame" if style.palette == "frame" else "for all frames"
+        yield f"this GIF holds at most {style.colors} colours {scope}; restored ones are reduced"
+        if clip.rate > GIF_FPS:
             rate = f"{float(clip.rate):.5g}"
-            yield f"a GIF plays {FASTEST} frames a second at most; {rate} are slowed down"
+            yield f"a GIF plays {GIF_FPS} frames a second at most; {rate} are slowed down"
     if suffix in (".mp4", ".mkv") and (clip.width % 2 or clip.height % 2):
         yield f"{suffix[1:].upper()} holds even sizes only, so the last row or column is repeated"
     if clip.audio is not None and not (suffix and copies_audio(clip.audio, target)):
         yield f"{suffix or 'a folder of frames'} cannot hold the {clip.audio} sound; it is left out"
+
+
+def _too_many(source: Path, frames: str) -> UserError:
+    return UserError(
+        f"{source} has {frames} frames and a PNG holds one; write .gif, {', '.join(VIDEOS)}, "
+        "or a name without suffix for a folder of PNG frames."
+    )
 
 
 def _read_from(source: Path) -> list[Path]:
@@ -116,7 +122,17 @@ def _read_from(source: Path) -> list[Path]:
     return [*members(source), *([source] if source.is_dir() else [])]
 
 
-def write(target: Path, frames: Iterator[Frame], clip: Clip, style: GifStyle = PLAIN) -> int:
+def _never() -> None:
+    """The check of who is never interrupted."""
+
+
+def write(
+    target: Path,
+    frames: Iterator[Frame],
+    clip: Clip,
+    style: GifStyle = PLAIN,
+    check: Check = _never,
+) -> int:
     """Write all frames to a file or folder of the kind that `target` names; return their number.
 
     Args:
@@ -124,17 +140,20 @@ def write(target: Path, frames: Iterator[Frame], clip: Clip, style: GifStyle = P
         frames: at least one, all of one size.
         clip: what to know beside them.
         style: of the colours, for a GIF.
+        check: called now and then, and last before the output gets its name; may raise.
 
     Raises:
-        UserError: the disk refuses. Nothing is left of the output then, nor after Ctrl-C.
+        UserError: the disk refuses, or a second frame comes for a PNG. Nothing is left of the
+            output then, nor where `frames` or `check` raises.
     """
     suffix = target.suffix.lower()
     try:
         if suffix == ".gif":
-            return _write_gif(target, frames, clip, style)
+            return _write_gif(target, frames, clip, style, check)
         if suffix == ".png":
-            return _write_png(target, frames)
-        return _write_video(target, frames, clip) if suffix else _write_folder(target, frames, clip)
+            return _write_png(target, frames, clip, check)
+        write_all = _write_video if suffix else _write_folder
+        return write_all(target, frames, clip, check)
     except OSError as error:
         raise UserError(
             f"cannot write {target} ({error.strerror or error}); choose a place with room that can "
@@ -142,7 +161,7 @@ def write(target: Path, frames: Iterator[Frame], clip: Clip, style: GifStyle = P
         ) from error
 
 
-def _write_video(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
+def _write_video(target: Path, frames: Iterator[Frame], clip: Clip, check: Check) -> int:
     written = 0
     audio = clip.source if clip.audio and copies_audio(clip.audio, target) else None
     with VideoWriter(
@@ -157,37 +176,46 @@ def _write_video(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
         for frame in frames:
             writer.add(frame)
             written += 1
+        writer.finish()  # the encoder may take seconds for what it still holds
+        check()
     return written
 
 
-def _write_png(target: Path, frames: Iterator[Frame]) -> int:
+def _write_png(target: Path, frames: Iterator[Frame], clip: Clip, check: Check) -> int:
     with replacing(target) as temporary:
         _image(next(frames)).save(temporary, format="PNG")
-    return 1 + sum(1 for _ in frames)
+        if next(frames, None) is not None:  # a video may not tell how many it has
+            raise _too_many(clip.source, "several")
+        check()
+    return 1
 
 
-def _write_folder(target: Path, frames: Iterator[Frame], clip: Clip) -> int:
+def _write_folder(target: Path, frames: Iterator[Frame], clip: Clip, check: Check) -> int:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     digits = max(5, len(str(clip.frames)))
     try:
         temporary.mkdir()
         for written, frame in enumerate(frames, 1):
             _image(frame).save(temporary / f"frame_{written:0{digits}d}.png")
+        check()
         temporary.replace(target)
         return written
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_gif(target: Path, frames: Iterator[Frame], clip: Clip, style: GifStyle) -> int:
+def _write_gif(
+    target: Path, frames: Iterator[Frame], clip: Clip, style: GifStyle, check: Check
+) -> int:
     written = 0
     one, disposal = style.palette == "global", CLEAR if clip.alpha else KEEP
-    shortest = 0 if clip.stored and clip.rate <= FASTEST else 2
+    shortest = 0 if clip.stored and clip.rate <= GIF_FPS else 2
     with replacing(target) as temporary, temporary.open("wb") as file:
         indexed = reduced(_delayed(frames, shortest), style, clip.alpha, target.parent)
         for part in gif_parts(indexed, shared=one, loop=clip.loop, disposal=disposal):
             file.write(part)
             written += 1
+            check()  # all frames may have come before the first part, for a palette of all
     return written - 1  # the last part is the trailer
 
 

@@ -4,8 +4,9 @@
     decode ──►[ queue ]──► network, tiles ──►[ queue ]──► encode
 
 FFmpeg and torch release Python's lock, so the three do overlap. The network keeps the main thread,
-where Ctrl-C arrives and ends it between two operations; the other two stop at their next item, and
-an error of any of them is raised in the main thread once all have ended.
+where Ctrl-C arrives and ends it between two operations; the other two stop at their next item, the
+writer also where it checks, and an error of any of them is raised in the main thread once all have
+ended.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+Check = Callable[[], None]
 AHEAD = 8  # items that wait in a queue
 
 
 class Abandoned(Exception):
-    """Raised by the iterator of a consumer whose producer has failed; never seen by users."""
+    """Raised in a consumer whose producer has failed or was interrupted; never seen by users."""
 
 
 class _End(Enum):
-    WHOLE = auto()
-    BROKEN = auto()
+    END = auto()
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
                 if not _put(waiting, item, left.is_set):
                     return
         finally:
-            _put(waiting, _End.WHOLE, left.is_set)
+            _put(waiting, _End.END, left.is_set)
 
     def taken() -> Iterator[T]:
         while not isinstance(item := waiting.get(), _End):
@@ -63,30 +64,39 @@ def ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
             left.set()
 
 
-def behind(consume: Callable[[Iterator[T]], R], items: Iterator[T]) -> R:
-    """Return `consume(items)`, which runs in a thread of its own while this one makes the items.
+def behind(consume: Callable[[Iterator[T], Check], R], items: Iterator[T]) -> R:
+    """Return `consume(items, check)`, which runs in a thread of its own while this one makes items.
 
-    Where making them fails, `consume` sees `Abandoned` raised by its iterator, and can clean up.
+    Where making them fails, or Ctrl-C comes before `consume` is done, `Abandoned` is raised in it,
+    by its iterator or by `check`, so that it can clean up: it calls `check` now and then where it
+    works on after the last item, and before what cannot be undone.
     """
     waiting: Queue[T | _End] = Queue(AHEAD)
+    left = Event()
 
-    def received() -> Iterator[T]:
-        while not isinstance(item := waiting.get(), _End):
-            yield item
-        if item is _End.BROKEN:
+    def check() -> None:
+        if left.is_set():
             raise Abandoned
 
+    def received() -> Iterator[T]:
+        while True:
+            item = waiting.get()
+            check()
+            if isinstance(item, _End):
+                return
+            yield item
+
     with ThreadPoolExecutor(1, "writer") as pool:
-        thread = pool.submit(consume, received())
-        end = _End.BROKEN
+        thread = pool.submit(consume, received(), check)
         try:
             for item in items:
                 if not _put(waiting, item, thread.done):
                     break
-            end = _End.WHOLE
-        finally:
-            _put(waiting, end, thread.done)
-        return thread.result()
+            _put(waiting, _End.END, thread.done)
+            return thread.result()
+        finally:  # means nothing to a writer that is done
+            left.set()
+            _put(waiting, _End.END, thread.done)
 
 
 def _put(waiting: Queue[T], item: T, given_up: Callable[[], bool]) -> bool:

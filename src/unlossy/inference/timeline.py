@@ -26,8 +26,9 @@ from unlossy.video import Frame
 
 FASTEST = 1000  # frames per second: WebM and MKV count milliseconds
 LONGEST = 50_000  # output frames of one input frame: a GIF's longest delay at 60 a second is 39,321
-# On an even grid, so near to an input frame is that frame: clocks of milliseconds jitter as much.
-SNAP = Fraction(1, 32)
+# Seconds of the input; on an even grid, so near to an input frame is that frame, because two stamps
+# on a clock of milliseconds jitter as much. No share of the gap: a long one would stand still.
+SNAP = Fraction(1, 1000)
 CLOCK, FINEST = 90_000, 10**6  # ticks per second of an even grid's clock, at least and at most
 
 
@@ -105,9 +106,9 @@ class Timeline:
                 f"{count} frames; lower --fps, or mend the time stamps if that is not meant."
             )
         times = [grid + k / self.rate for k in range(count)]
-        shown = stop - start
+        near = min(SNAP * self.slow, 1 / (4 * self.rate))
         return [
-            Slot(Fraction(0) if last else _snapped((time - start) / shown), time, 1 / self.rate)
+            Slot(Fraction(0) if last else _at(time, start, stop, near), time, 1 / self.rate)
             for time in times
         ]
 
@@ -165,12 +166,14 @@ class Timing:
             if value is not None and value <= 0:
                 raise UserError(f"--{name} {value} does not work; give a number above 0.")
 
-    def timeline(self, rate: Fraction, factor: int) -> Timeline:
+    def timeline(self, rate: Fraction, factor: int, *, even: bool = True) -> Timeline:
         """Return when output frames are shown.
 
         Args:
-            rate: of the input, frames per second.
+            rate: of the input, mean frames per second.
             factor: what to take where nothing is asked for.
+            even: whether the input shows all its frames equally long, so that asking for `rate`
+                changes nothing.
 
         Raises:
             UserError: more frames a second than a file can tell apart.
@@ -182,11 +185,11 @@ class Timing:
                 f"{float(fps):.6g} frames a second are more than a video can hold; ask for at "
                 f"most {FASTEST}."
             )
-        same = abs(fps / rate - 1) < Fraction(1, 10_000)
+        same = even and abs(fps / rate - 1) < Fraction(1, 10_000)
         if self.fps is not None and same and self.slow == 1:
             return Timeline(1, rate)
-        even = self.fps is not None or wanted.denominator > 1
-        return Timeline(None if even else int(wanted), fps, self.slow)
+        on_grid = self.fps is not None or wanted.denominator > 1
+        return Timeline(None if on_grid else int(wanted), fps, self.slow)
 
 
 def exactly(text: str) -> Fraction:
@@ -216,10 +219,10 @@ def _parts(start: Fraction, stop: Fraction, parts: int, last: bool) -> list[Slot
     ]
 
 
-def _snapped(at: Fraction) -> Fraction:
-    if at < SNAP:
-        return Fraction(0)
-    return Fraction(1) if at > 1 - SNAP else at
+def _at(time: Fraction, start: Fraction, stop: Fraction, near: Fraction) -> Fraction:
+    """Return the share of the way from `start` to `stop`; of what is `near` an end, 0 or 1."""
+    at = (time - start) / (stop - start)
+    return Fraction(round(at)) if min(time - start, stop - time) <= near else at
 
 
 def _with_next(frames: Iterator[Frame]) -> Iterator[tuple[Frame, Frame | None]]:

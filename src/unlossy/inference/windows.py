@@ -106,7 +106,7 @@ def code_lengths(model: EnhancementModel, sample: Sample) -> dict[str, Tensor]:
     Returns:
         What `model.bits` measures by name, in bits per sub-pixel, on the CPU.
     """
-    frames, device = sample["clean"].shape[1], _device(model)
+    frames, device = sample["clean"].shape[1], device_of(model)
     parts: list[dict[str, Tensor]] = []
     for first in range(0, frames, model.window):
         seen = slice(first, first + model.window)
@@ -141,7 +141,7 @@ def _windows(
         length = _fitting(model, length, budget, frames, (height, width))
     else:
         length = max(1, min(length, budget // tile**2 - 2 * model.context))
-    device = _device(model)
+    device = device_of(model)
     for seen, asked, kept in _spans(model, sample, part, length):
         pixels = budget if tile is None else tile**2 * (seen.stop - seen.start)
         inner = slice(kept.start - asked.start, kept.stop - asked.start)
@@ -229,7 +229,7 @@ def _cut(sample: Sample, seen: slice, asked: slice, device: torch.device) -> Sam
     )
 
 
-def _device(model: EnhancementModel) -> torch.device:
-    """Where the model's weights are; a filter without any works on the CPU."""
+def device_of(model: EnhancementModel) -> torch.device:
+    """Return where the model's weights are; a filter without any works on the CPU."""
     weight = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if weight is None else weight.device

@@ -36,11 +36,10 @@ from unlossy.errors import UserError
 from unlossy.losses.objective import Term
 from unlossy.networks.lpips import Trunk
 from unlossy.networks.vgg19 import VGG19, Norm
-from unlossy.sample import Restored, Sample
+from unlossy.sample import SAME_TIME, Restored, Sample
 
 _SHARES = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)  # a_l
 _SCALES = {"caffe": 1 / 255, "torchvision": 0.226}
-_SAME = 1e-4  # frames: as near in time is a key frame
 
 
 class PixelL1(Term):
@@ -117,7 +116,7 @@ class StyleLoss(_VGGTerm):
 
 def _made(restored: Restored, batch: Sample) -> tuple[Tensor, Tensor]:
     """Return estimates and truth of the frames not kept, (N, 3, H, W), or else of all frames."""
-    far = (batch["t_out"][:, :, None] - batch["t_in"][:, None]).abs() > _SAME  # (B, T, S)
+    far = (batch["t_out"][:, :, None] - batch["t_in"][:, None]).abs() > SAME_TIME  # (B, T, S)
     made = far.all(2)
     if not made.any():
         made = torch.ones_like(made)

@@ -13,7 +13,9 @@ Jiang et al., "Super SloMo", CVPR 2018, section 3.2: 204, 0.005, 102 and 1 times
 in [0, 1] in its common re-implementation. Wang et al., GIF2Video, CVPR 2019, whose L_warp and
 L_smooth these are too. phi differs from the original's in the ReLU behind it and in the input,
 scaled as the trunk was trained. GIF2Video's gate, which skips a step of the model where L_warp is
-far above its last epoch's mean, is left out: crops across a cut are rare in listed shots.
+far above its last epoch's mean, is left out: the shots listed for bunny and footage end at
+cuts. Clips of source=folder may hold some, and a pair across one teaches what no motion explains:
+split such films at their cuts first.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ class OnFrames(Term):
         Raises:
             UserError: there is no frame between.
         """
-        inside = range(1, _made(batch) + 1)
+        inside = range(1, _count_between(batch) + 1)
         chosen = [0, len(inside) + 1] if self.which == "ends" else list(inside)
         some = Restored(estimate=restored["estimate"][:, chosen], extras={})
         cut = Sample(**{**batch, "t_out": batch["t_out"][:, chosen]})
@@ -81,7 +83,7 @@ class WarpLoss(Term):
         Raises:
             UserError: there is no frame between.
         """
-        n = _made(batch)
+        n = _count_between(batch)
         flow01, flow10 = (restored["extras"][key].float() for key in ("flow01", "flow10"))
         clean = batch["clean"].float() * 2 - 1  # (B, T, 3, H, W)
         first, inside, last = clean[:, 0], clean[:, 1:-1], clean[:, -1]
@@ -137,7 +139,7 @@ def _distance(source: Tensor, flow: Tensor, target: Tensor) -> Tensor:
     return (warp(source, flow, "border") - target).abs().mean()
 
 
-def _made(batch: Sample) -> int:
+def _count_between(batch: Sample) -> int:
     """Return how many frames lie between the two of a pair."""
     inside = batch["t_out"].shape[1] - 2
     if inside < 1:

@@ -109,6 +109,11 @@ class GIF2Video(Interpolator):
             self.colors.eval()
         return self
 
+    def param_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return B and C as `SuperSloMo` has them, and A, unless it is frozen, as A has it."""
+        groups = [*self.slomo.param_groups(lr), *self.colors.param_groups(lr)]
+        return [group for group in groups if group["params"]]
+
     def keys(self, batch: Sample) -> Tensor:
         """Return A's frames and the GIF's, (B, S, 3 + 3, H, W)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):

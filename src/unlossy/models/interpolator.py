@@ -27,9 +27,8 @@ from torch.nn import functional
 
 from unlossy.errors import UserError
 from unlossy.models.model import EnhancementModel
-from unlossy.sample import Restored, Sample
+from unlossy.sample import SAME_TIME, Restored, Sample
 
-_SAME = 1e-4  # of the way from a key frame to the next: as near is the key frame
 _NEW_COLORS = 0.15  # share of the colours that a cut brings at least
 _FLOWS = frozenset({"flow_to_first", "flow_to_last"})
 
@@ -161,7 +160,7 @@ def grey_difference(first: Tensor, last: Tensor) -> Tensor:
 def _times(batch: Sample) -> tuple[list[float], list[float]]:
     """Return t_in and t_out of all clips, counted from their first frames."""
     relative = [(batch[key] - batch["t_in"][:, :1]).double() for key in ("t_in", "t_out")]
-    if any((times - times[:1]).abs().max() > _SAME for times in relative if times.numel()):
+    if any((times - times[:1]).abs().max() > SAME_TIME for times in relative if times.numel()):
         raise ValueError(
             "the clips of this batch have frames at different times; wanted: the same t_in and "
             "t_out for all, counted from their first frames."
@@ -178,9 +177,9 @@ def _place(t: float, t_in: Sequence[float]) -> tuple[int, float]:
     if k == len(t_in) - 1:
         return k, 0.0
     share = (t - t_in[k]) / (t_in[k + 1] - t_in[k])
-    if share > 1 - _SAME:
+    if share > 1 - SAME_TIME:
         return k + 1, 0.0
-    return k, share if share > _SAME else 0.0
+    return k, share if share > SAME_TIME else 0.0
 
 
 def _at_every_time(extras: dict[str, Tensor], wanted: list[int], count: int) -> dict[str, Tensor]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unlossy.errors import UserError
+from unlossy.models.building import build, with_embedded_weights
 from unlossy.models.model import EnhancementModel
-from unlossy.models.weights import EMBEDDED, read_weights
+from unlossy.models.weights import read_weights
 from unlossy.sample import Restored, Sample
 
-# What options that do not fit raise; options that are networks themselves arrive as mappings.
+# What weights that do not fit raise, or a network that a clip of noise does not suit.
 _UNFIT = (RuntimeError, TypeError, ValueError, AttributeError)
 
 
@@ -31,7 +30,8 @@ def load_stage(network: EnhancementModel, path: str, key: str, place: str) -> No
         place: the option that gave the network, for messages.
 
     Raises:
-        UserError: no checkpoint of ours, or one of another network.
+        UserError: no checkpoint of ours, one of another network, or one that names a class which
+            is no network of ours; nothing that a file names is run.
     """
     content: dict[str, Any] = read_weights(path)
     target = f"{type(network).__module__}.{type(network).__name__}"
@@ -50,38 +50,20 @@ def load_stage(network: EnhancementModel, path: str, key: str, place: str) -> No
     )
     try:
         network.load_state_dict(weights)
-        theirs = _described(type(network), options)
+        with torch.random.fork_rng(devices=[]):  # random numbers stay where they are
+            theirs = build(with_embedded_weights(content["unlossy"]["model"]))
         theirs.load_state_dict(weights)
         same = torch.equal(_of_noise(network), _of_noise(theirs))
+    except UserError as error:
+        raise UserError(f"{key}={path} cannot be used: {error}") from error
     except _UNFIT as error:
         raise other from error
     if not same:
         raise other
 
 
-def _described(kind: type[EnhancementModel], options: Mapping[Any, Any]) -> EnhancementModel:
-    """Build a network from its options, reading no file; random numbers stay where they are."""
-    with torch.random.fork_rng(devices=[]):
-        return kind(**_built(options))
-
-
-def _built(options: Mapping[Any, Any]) -> dict[str, Any]:
-    built: dict[str, Any] = {}
-    for key, value in options.items():
-        if key.startswith("_"):  # Hydra's
-            continue
-        if key.endswith("_ckpt") and value is not None:
-            built[key] = EMBEDDED
-        elif isinstance(value, Mapping) and "_target_" in value:
-            module, _, name = str(value["_target_"]).rpartition(".")
-            built[key] = getattr(import_module(module), name)(**_built(value))
-        else:
-            built[key] = value
-    return built
-
-
 @torch.no_grad()
-def _of_noise(network: EnhancementModel) -> Tensor:
+def _of_noise(network: nn.Module) -> Tensor:
     draws, times = torch.Generator().manual_seed(0), torch.arange(2.0)[None]
     noise = torch.rand(1, 2, 3, 32, 32, generator=draws)
     palette = torch.rand(1, 2, 8, 3, generator=draws)

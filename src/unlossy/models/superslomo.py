@@ -20,6 +20,7 @@ than 1 in 0.15 % of the pixels, by 5 at most. Up to that size frames go untiled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,7 +58,7 @@ class SuperSloMo(Interpolator):
 
     Raises:
         UserError: a number out of range; a refinement of other channels; a flow checkpoint that is
-            missing or holds no such network.
+            missing, holds no such network, or says that its `max_flow` is another.
     """
 
     provides = frozenset({"flow01", "flow10", "flow_to_first", "flow_to_last"})
@@ -155,7 +156,8 @@ class SuperSloMo(Interpolator):
 
 def _load_flow(flow: nn.Module, path: str | Path) -> None:
     """Load the network of this kind and size that a file holds, alone or inside another one."""
-    weights = state_in(read_weights(path))
+    content = read_weights(path)
+    weights = state_in(content)
     name, first = next(flow.named_parameters())
     prefixes = [
         str(key).removesuffix(name)
@@ -176,3 +178,27 @@ def _load_flow(flow: nn.Module, path: str | Path) -> None:
             f"The flow_ckpt {path} holds no {type(flow).__name__} of this size ({error}); give a "
             "checkpoint of one, for a SPyNet of model=spynet."
         ) from error
+    theirs = _max_flow(content, prefixes[0])
+    if isinstance(flow, PairFlow) and theirs not in (None, flow.max_flow):
+        raise UserError(
+            f"The flow_ckpt {path} holds a PairFlow of max_flow={theirs}, whose weights mean other "
+            f"flows at {flow.max_flow}; set the flow's max_flow={theirs}."
+        )
+
+
+def _max_flow(content: Mapping[str, Any], prefix: str) -> object:
+    """Return what our card says of the PairFlow whose weights begin so; None where there is none.
+
+    Parts bear the name of the option that they were given as.
+    """
+    match content:
+        case {"unlossy": {"model": found}}:
+            pass
+        case _:
+            return None
+    for option in prefix.removeprefix("model.").split(".")[:-1]:
+        found = found.get(option) if isinstance(found, Mapping) else None
+    match found:
+        case {"_target_": "unlossy.networks.flow_unet.PairFlow"}:
+            return found.get("max_flow", signature(PairFlow).parameters["max_flow"].default)
+    return None

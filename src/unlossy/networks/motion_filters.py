@@ -6,8 +6,8 @@
 
 What a ReLU leaves of the four sums to |a + b| - |a - b| = 2 sign(ab) min(|a|, |b|), nearly the
 product ab that Lucas and Kanade average ("An Iterative Image Registration Technique", IJCAI 1981);
-a leaky ReLU leaves a share of it. From random filters one level of SPyNet did not leave zero flow
-in 380 steps.
+a leaky ReLU leaves a share of it. Random filters would have to find that product first, and until
+they do zero flow is the best guess.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ __all__ = [
 def probe(path: str | Path) -> Probe:
     """Return what a video, GIF, image, or folder or pattern of images declares.
 
-    Decodes one frame at most.
+    Decodes one frame at most; of an animated WebP or PNG all, because their delays lie among them.
 
     Raises:
         UserError: the file is missing, unreadable, empty, truncated, or not what its suffix says.

@@ -51,6 +51,8 @@ def probe_video(path: Path) -> Probe:
             time_base=stream.time_base,
             audio=_sound(container),
             alpha=alpha,
+            # The clock of all time stamps; WebM and MKV tell the mean here as well.
+            even=not stream.base_rate or abs(stream.base_rate / rate - 1) < Fraction(1, 10_000),
         )
 
 

@@ -33,6 +33,7 @@ class Probe:
         alpha: whether a video has an alpha channel, were it opaque everywhere; False for pictures.
         loop: repeats of an animation, 0 for ever; None where the file asks for none.
         pictures: whether it is a GIF, an image or a folder of images, whose pixels are exact.
+        even: whether all frames are shown equally long, as far as the file tells.
     """
 
     frames: int
@@ -45,6 +46,7 @@ class Probe:
     alpha: bool = False
     loop: int | None = None
     pictures: bool = False
+    even: bool = True
 
 
 def shown_delay(delay: Fraction) -> Fraction:

@@ -68,7 +68,7 @@ def probe_gif(path: Path) -> Probe:
     """Return what a GIF declares."""
     with _mapped(path) as data:
         gif = _parsed(path, data)
-    delays = (shown_delay(Fraction(piece.delay, 100)) for piece in gif.pieces)
+    delays = [shown_delay(Fraction(piece.delay, 100)) for piece in gif.pieces]
     seconds = sum(delays, start=Fraction(0))
     return Probe(
         frames=len(gif.pieces),
@@ -79,6 +79,7 @@ def probe_gif(path: Path) -> Probe:
         time_base=Fraction(1, 100),
         loop=gif.loop,
         pictures=True,
+        even=len(set(delays)) == 1,
     )
 
 

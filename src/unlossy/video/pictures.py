@@ -2,6 +2,9 @@
 
 frames/             all images of a folder
 frames/cat_*.png    all that match        in natural order: frame 10 after frame 9
+
+Such frames tell no times: they count as `RATE` = 25 a second that play for ever. `--fps 30` makes
+frames between them; `--factor 1 --slow 25/30` plays the same ones at 30 a second.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from unlossy.video.decoding import MOST_PIXELS
 from unlossy.video.frame import Frame, Probe, shown_delay
 from unlossy.video.gif import gif_frames, is_gif, probe_gif
 
+RATE = Fraction(25)  # frames per second of a folder or pattern; FFmpeg's default too
 SUFFIXES = (".gif", ".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
@@ -31,14 +35,24 @@ def probe_picture(path: Path) -> Probe:
     """Return what an image, an animation, or a folder or pattern of images declares."""
     if not path.is_file():
         found = members(path)
-        return replace(probe_picture(found[0]), frames=len(found), rate=Fraction(25), loop=None)
+        return replace(probe_picture(found[0]), frames=len(found), rate=RATE, loop=0)
     if is_gif(path):
         return probe_gif(path)
     with _opened(path) as (image, count):
         width, height = ImageOps.exif_transpose(image).size if count == 1 else image.size
-        rate, base = 1 / shown_delay(_delay(image)), Fraction(1, 1000)
-        loop = image.info.get("loop")
-        return Probe(count, True, width, height, rate, base, loop=loop, pictures=True)
+        delays = [_delay(image)] if count == 1 else [delay for _, delay in _pages(path)]
+        shown = [shown_delay(delay) for delay in delays]
+        return Probe(
+            frames=count,
+            exact=True,
+            width=width,
+            height=height,
+            rate=len(shown) / sum(shown, start=Fraction(0)),
+            time_base=Fraction(1, 1000),
+            loop=image.info.get("loop"),
+            pictures=True,
+            even=len(set(shown)) == 1,
+        )
 
 
 def picture_frames(path: Path, size: tuple[int, int] | None) -> Iterator[Frame]:
@@ -79,7 +93,7 @@ def _series(path: Path, size: tuple[int, int] | None) -> Iterator[Frame]:
         rgb, alpha = next(pages)[:2]
         if next(pages, None) is not None:
             raise UserError(f"{member} moves by itself; name it alone, or keep stills in {path}.")
-        yield Frame(rgb, alpha, Fraction(index, 25), Fraction(1, 25))
+        yield Frame(rgb, alpha, index / RATE, 1 / RATE)
 
 
 def members(path: Path) -> list[Path]:

@@ -111,6 +111,7 @@ class VideoWriter:
         self._rate, self._audio = rate, audio
         self._clock = time_base if time_base.denominator <= FINEST else Fraction(1, 90_000)
         self._last = -1  # tick of the frame before
+        self._finished = False
         self._format = "yuva420p" if alpha else "yuv420p"
         self._matrix = matrix(*self._size)
         self._durations: dict[int, int] = {}
@@ -225,10 +226,19 @@ class VideoWriter:
         if error is not None:
             self._open.__exit__(kind, error, trace)
             return
-        with self._telling(), self._open:
+        with self._open:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write the rest, as the end of the block does, which then only gives the name."""
+        if self._finished:
+            return
+        self._finished = True
+        with self._telling():
             self._mux(None)
             for packet in self._sound:
                 self._container.mux(packet)
+            self._container.close()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
