@@ -226,7 +226,7 @@ class VideoWriter:
         if error is not None:
             self._open.__exit__(kind, error, trace)
             return
-        with self._open:
+        with self._telling(), self._open:
             self.finish()
 
     def finish(self) -> None:
