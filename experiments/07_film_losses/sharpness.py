@@ -41,6 +41,8 @@ def sharpness(made: torch.Tensor, clean: torch.Tensor) -> list[float]:
 @torch.inference_mode()
 def main(*named: str) -> None:
     """Measure the checkpoints, write the rows and the picture, print the tables."""
+    if not named:
+        sys.exit("Give LABEL=CHECKPOINT once or more; the others are compared with the first.")
     models: dict[str, EnhancementModel] = {
         "frame average": FrameAverage(),
         "minterpolate": Minterpolate(),
