@@ -23,7 +23,8 @@ train: $(STAMP)  ## Train CCDNet with gradient and adversarial loss on real GIFs
 test: $(STAMP)  ## Run the test suite
 	$(RUN) -m pytest -m "not slow and not gpu" -n 2 --dist worksteal $(ARGS)
 
-test-slow: $(STAMP)  ## Run the long tests: kill and resume, whole runs
+test-slow: $(STAMP)  ## Run the long tests: kill and resume, whole runs, Ray (which it installs)
+	@$(PINNED) $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
 	$(RUN) -m pytest -m "slow and not gpu" $(ARGS)
 
 test-gpu: $(STAMP)  ## Run the tests that need a CUDA device
