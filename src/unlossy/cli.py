@@ -225,7 +225,7 @@ def report() -> None:
         elif options.proxy:
             print(_proxy(options.root, options.of, options.seed))
         else:
-            from unlossy.report.page import write_report
+            from unlossy.report.markdown import write_report
 
             print(write_report(options.root, options.out or options.root / "report"))
 

@@ -5,7 +5,7 @@ import pytest
 from made_rows import make_row
 from scipy.stats import ttest_rel
 
-from unlossy.report.page import write_report
+from unlossy.report.markdown import write_report
 from unlossy.report.paired import MOST, difference, tables
 
 A, B = [30.0, 35.0, 28.0, 31.0], [29.9, 34.7, 28.1, 30.8]

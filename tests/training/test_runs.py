@@ -15,7 +15,7 @@ import unlossy
 from unlossy import cli
 from unlossy.errors import UserError
 from unlossy.models.spynet import SPyNetWarp
-from unlossy.report.page import write_report
+from unlossy.report.markdown import write_report
 from unlossy.training import runs, trainers
 from unlossy.training.callbacks import BestCheckpoint
 from unlossy.training.configs import build

@@ -5,7 +5,7 @@
 `print_table` shows lines on a terminal; `write_report` makes a page of them (Markdown, CSV, PNG).
 """
 
-from unlossy.report.page import write_report
+from unlossy.report.markdown import write_report
 from unlossy.report.rows import Row, collect, read_rows
 from unlossy.report.table import print_table, spread, summarise
 

@@ -1,4 +1,4 @@
-"""The page: every part is there, every link leads to a picture that holds what it says."""
+"""The Markdown report: every part is there, every link leads to a picture that says so."""
 
 import csv
 import json

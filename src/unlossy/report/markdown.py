@@ -1,4 +1,4 @@
-"""The report of a folder of runs: `report.md` with its tables, plots and pictures beside it."""
+"""The Markdown report: `report.md` with its tables, plots and pictures beside it."""
 
 from __future__ import annotations
 
