@@ -159,7 +159,7 @@ def spread(rows: Iterable[Row]) -> list[Row]:
 
 def marks(lines: Sequence[Row], column: Column) -> list[Literal["", "best", "noise"]]:
     """Return for each line of a table whether it is the best of `column` or within noise of it."""
-    values = [_shown(line, column) for line in lines]
+    values = [cell_value(line, column) for line in lines]
     known = [value for value in values if value is not None]
     if not column.better or len(known) < 2:
         return [""] * len(lines)
@@ -177,7 +177,7 @@ def marks(lines: Sequence[Row], column: Column) -> list[Literal["", "best", "noi
     return found
 
 
-def _shown(line: Row, column: Column) -> float | None:
+def cell_value(line: Row, column: Column) -> float | None:
     """Return a cell, None where the input would be compared with itself."""
     with_itself = line["model"] == INPUT and column.key in ("gain", "share_below_input")
     return None if with_itself else number(line, column.key)
@@ -208,7 +208,7 @@ def print_table(
     summary = summarise(rows) if summary is None else summary
     for columns, reading in ((COLUMNS, f"{PROTOCOL} {READING}"), *EXTRA):
         for lines in _groups(summary, columns):
-            table, filled = _table(_caption(lines)), _filled(lines, columns)
+            table, filled = _table(_caption(lines)), filled_columns(lines, columns)
             for column in filled:
                 table.add_column(column.title, justify="right", no_wrap=True)
             for cells in _cells(lines, filled, "[bold green]{}[/]", "{}~"):
@@ -221,10 +221,10 @@ def print_table(
 def _groups(lines: Iterable[Row], columns: Sequence[Column]) -> list[list[Row]]:
     """Return the lines per (source, degradation), without those that fill none of the columns."""
     groups = grouped(lines, "source", "degradation").values()
-    return [members for members in groups if _filled(members, columns)]
+    return [members for members in groups if filled_columns(members, columns)]
 
 
-def _filled(lines: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
+def filled_columns(lines: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
     """Return the columns that some of the lines fill."""
 
     def known(key: str) -> bool:
@@ -292,7 +292,7 @@ def markdown(lines: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> str:
     """
     parts = []
     for members in _groups(lines, columns):
-        filled = _filled(members, columns)
+        filled = filled_columns(members, columns)
         titles = ["model", *(column.title for column in filled)]
         parts += [f"### {_caption(members)}", "", _markdown_line(titles)]
         parts.append(_markdown_line(["---", *("---:" for _ in filled)]))
@@ -324,13 +324,14 @@ def _cells(
         cells[0] += f" (n={line['seeds']})" if line.get("seeds", 1) > 1 else ""
     for column in columns:
         for line, cells, mark in zip(lines, table, marks(lines, column), strict=True):
-            text = _value(line, column)
+            text = cell_text(line, column)
             cells.append(forms[mark].format(text) if text else text)
     return table
 
 
-def _value(line: Row, column: Column) -> str:
-    value, deviation = _shown(line, column), number(line, f"{column.key}_seeds_std")
+def cell_text(line: Row, column: Column) -> str:
+    """Return a cell of `spread`'s line as it is shown: `32.41 ± 0.02`, or nothing."""
+    value, deviation = cell_value(line, column), number(line, f"{column.key}_seeds_std")
     if value is None:
         return ""
     text = format(value, column.form)
