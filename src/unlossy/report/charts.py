@@ -18,11 +18,12 @@ from statistics import fmean
 Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 400.0, 220.0  # of a chart, and of its plotting area
-TEXT, LETTER = 13.0, 7.0  # size of text, and how wide a letter is taken to be
+TEXT, LETTER = 13.0, 7.6  # size of text, and how wide a letter is taken to be
 LINE = 18.0  # from one line of text to the next
 GAP = 6.0
 MARK = 4.0  # radius
 MARKS = 10  # along one curve
+LINES = 7  # across a chart, about
 ENDS, END = 4, 16  # series that are named at the ends of their lines, and letters of such a name
 RATIO = 20  # of the largest rate to the smallest, from which on rates are drawn by their ratios
 COLORS = (
@@ -77,9 +78,9 @@ class Scale:
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [k * step for k in range(first, last + 1)]
 
-    def texts(self) -> list[str]:
+    def texts(self, count: int = 5) -> list[str]:
         """Return the ticks as text, from 10,000 on in thousands (`12k`), all in equal digits."""
-        ticks = self.ticks()
+        ticks = self.ticks(count)
         if max(map(abs, ticks), default=0.0) >= 10_000 and not any(tick % 1000 for tick in ticks):
             return [f"{tick / 1000:g}k" if tick else "0" for tick in ticks]
         if self.log or len(ticks) < 2:
@@ -151,7 +152,7 @@ def rate_distortion_chart(
         return ""
     rates = [rate for rate, _, _ in every]
     if min(rates) > 0 and max(rates) >= RATIO * min(rates):
-        x = Scale(f"{x_title}, by ratio", min(rates) / 1.3, max(rates) * 1.3, log=True)
+        x = Scale(f"{x_title}, logarithmic", min(rates) / 1.3, max(rates) * 1.3, log=True)
     else:
         x = Scale(x_title, 0.0, 1.08 * max(rates) or 1.0)
     plot = _Plot(x, _padded(y_title, [value for _, value, _ in every]), list(shown), False)
@@ -236,9 +237,9 @@ class _Plot:
 
     def __init__(self, x: Scale, y: Scale, labels: Sequence[str], ends: bool) -> None:
         self.x, self.y, self.labels = x, y, labels
-        self.left = max(map(len, y.texts()), default=0) * LETTER + GAP
+        self.left = max(map(len, y.texts(LINES)), default=0) * LETTER + GAP
         names = max(map(len, labels), default=0) * LETTER if ends else 0.0
-        self.right = WIDTH - (names + 4 * GAP if ends else 2 * GAP)
+        self.right = WIDTH - (names + 5 * GAP if ends else 2 * GAP)
         self.top, self.bottom = LINE + GAP, HEIGHT
         self.parts: list[str] = []
         self._axes()
@@ -275,8 +276,8 @@ class _Plot:
             heights[series] = min(heights[series], limit)
             limit = heights[series] - LINE
         for series, label in enumerate(self.labels):
-            self._shape(self.right + 2 * GAP, heights[series], series, label)
-            self._text(self.right + 3 * GAP, heights[series] + 4, label)
+            self._shape(self.right + 3 * GAP, heights[series], series, label)
+            self._text(self.right + 4 * GAP + 2, heights[series] + 4, label)
 
     def name_tops(self, names: Mapping[str, float]) -> None:
         """Write names over their values of x in up to three lines; what finds no room is left."""
@@ -304,7 +305,7 @@ class _Plot:
         )
 
     def _axes(self) -> None:
-        for value, text in zip(self.y.ticks(), self.y.texts(), strict=True):
+        for value, text in zip(self.y.ticks(LINES), self.y.texts(LINES), strict=True):
             _, down = self.at(self.x.low, value)
             self._stroke(f"M{self.left:.1f} {down:.1f}H{self.right:.1f}")
             self._text(self.left - GAP, down + 4, text, "end")
@@ -327,7 +328,7 @@ class _Plot:
         self.bottom += LINE * -(-len(self.labels) // columns) + GAP
 
     def _text(self, x: float, y: float, text: str, anchor: str = "start") -> None:
-        room = int((WIDTH - x if anchor == "start" else WIDTH) / LETTER)
+        room = round((WIDTH - x if anchor == "start" else WIDTH) / LETTER)
         self.add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{_safe(text, room)}</text>')
 
     def _stroke(self, path: str, more: str = "", opacity: float = 0.15) -> None:
