@@ -107,19 +107,19 @@ MEANS = (
 )
 
 
-def summarise(rows: Iterable[Row]) -> list[Row]:
+def summarise(rows: Iterable[Row], means: Sequence[str] = MEANS) -> list[Row]:
     """Return one line per (model, loss, degradation, source, setting), in order of appearance.
 
-    Keys: those five; `clips`, `frames`, `exact`; the mean over clips of every column of `MEANS`;
+    Keys: those five; `clips`, `frames`, `exact`; the mean over clips of every column of `means`;
     `psnr_median`, `psnr_min`; `share_below_input`, of the clips that have a PSNR. A value that no
     clip has is None. The input to compare with is the model `input` among the same rows.
     """
     rows = [dict(row) for row in rows]
     add_gains(rows)
-    return [_line(key, members) for key, members in grouped(rows, *GROUP).items()]
+    return [_line(key, members, means) for key, members in grouped(rows, *GROUP).items()]
 
 
-def _line(key: tuple[str, ...], rows: Sequence[Row]) -> Row:
+def _line(key: tuple[str, ...], rows: Sequence[Row], means: Sequence[str]) -> Row:
     def values(column: str) -> list[float]:
         return [value for row in rows if (value := number(row, column)) is not None]
 
@@ -129,26 +129,28 @@ def _line(key: tuple[str, ...], rows: Sequence[Row]) -> Row:
         "clips": len(rows),
         "frames": int(sum(values("frames"))),
         "exact": int(sum(values("exact"))),
-        **{column: fmean(found) if (found := values(column)) else None for column in MEANS},
+        **{column: fmean(found) if (found := values(column)) else None for column in means},
         "psnr_median": median(psnr) if psnr else None,
         "psnr_min": min(psnr) if psnr else None,
         "share_below_input": fmean(gain < 0 for gain in gains) if gains else None,
     }
 
 
-def spread(rows: Iterable[Row]) -> list[Row]:
+def spread(rows: Iterable[Row], means: Sequence[str] = MEANS) -> list[Row]:
     """Return one line per model as `summarise`, averaged over the seeds of `collect`'s rows.
 
     The input comes first, then what was not trained. Adds `seeds` and, from two seeds on,
-    `<column>_seeds_std` for every column of `COLUMNS` and `MEANS`.
+    `<column>_seeds_std` for every column of `COLUMNS` and `means`.
     """
     by_run = [
-        line for members in grouped(rows, "run", "seed").values() for line in summarise(members)
+        line
+        for members in grouped(rows, "run", "seed").values()
+        for line in summarise(members, means)
     ]
     lines = []
     for seeds in grouped(by_run, *GROUP).values():
         line = dict(seeds[-1]) | {"seeds": len(seeds)}
-        for column in {*(column.key for column in COLUMNS), *MEANS}:
+        for column in {*(column.key for column in COLUMNS), *means}:
             values = [value for seed in seeds if (value := number(seed, column)) is not None]
             line[column] = fmean(values) if values else None
             if len(values) > 1:

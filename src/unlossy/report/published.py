@@ -1,0 +1,261 @@
+"""Tables in committed Markdown that are made from committed CSV, and the test that they still are.
+
+    <!-- table rows.csv source=bunny models="input | ccdnet grad = CCDNet" columns="psnr | ssim" -->
+    (what `make table` writes)
+    <!-- /table -->
+    ... is ahead by <!-- paired rows.csv source=bunny pairs="a - b" columns=psnr -->+0.17 [+0.05,
+    +0.30]<!-- /paired --> dB.
+
+The file lies beside the Markdown. `table` has a line per model, means over clips and then over
+seeds, the best of a column bold; `paired` one per pair, by the bootstrap of `paired.py`. A region
+without a line break inside holds the one comparison that it asks for, to be read in a sentence.
+
+    models    which, in this order; `label = shown as`; all if left out
+    columns   `key`, `key:.3f = title`, or `{key:.2f} ({other:.2f}) = title`: of the latter the
+              first number alone where another is missing
+    across    `degradation: gif = D = 1 | ...`: a block of columns for each value of a column
+    pairs     `a - b | c - d`; every pair of the models if left out
+    title     at the head of the first column; may name `{clips}`, `{frames}` of the first line
+
+Any other option keeps the rows whose column of that name holds this text.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+from unlossy.errors import UserError
+from unlossy.report import paired
+from unlossy.report.rows import TEXT, Row, add_gains, grouped, label, number
+from unlossy.report.table import COLUMNS as STANDARD
+from unlossy.report.table import FLICKER, MEANS, PICTURES, Column, cell_text, marks, spread
+from unlossy.report.table import filled_columns as filled
+
+REGION = re.compile(
+    r"(?P<head><!-- (?P<kind>table|paired)\s+(?P<file>\S+\.csv)(?P<options>.*?)\s*-->)"
+    r"(?P<body>.*?)(?P<tail><!-- /(?P=kind) -->)",
+    re.DOTALL,
+)
+OPTIONS = ("models", "columns", "across", "pairs", "title")
+NOT_AVERAGED = {"frames", "exact", "seed", "clips", "canvases"}
+FIELD = re.compile(r"{(\w+)(?::([^}]*))?}")
+
+
+@dataclass(frozen=True)
+class Region:
+    """What a marker asks for: its file, the rows to keep, and the options above."""
+
+    kind: str
+    file: Path
+    kept: Mapping[str, str]
+    options: Mapping[str, str]
+    inline: bool
+
+
+def refreshed(path: Path) -> str:
+    """Return the text of a Markdown file with every region made anew.
+
+    Raises:
+        UserError: a region asks for what its file has not.
+    """
+
+    def made(match: re.Match[str]) -> str:
+        inline = "\n" not in match["body"]
+        try:
+            text = _made(_region(match, path, inline))
+        except UserError as error:
+            raise UserError(f"{path}, {' '.join(match['head'].split())}: {error}") from error
+        body = text if inline else f"\n\n{text}\n\n"
+        return f"{match['head']}{body}{match['tail']}"
+
+    return REGION.sub(made, path.read_text(encoding="utf-8"))
+
+
+def rewrite(root: Path) -> list[Path]:
+    """Make every table of the Markdown files under `root` anew; return the files that changed."""
+    changed = stale(root)
+    for path in changed:
+        path.write_text(refreshed(path), encoding="utf-8")
+    return changed
+
+
+def stale(root: Path) -> list[Path]:
+    """Return the Markdown files whose tables are not what their CSV files say."""
+    pages = (*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("experiments/**/*.md"))
+    return [path for path in sorted(pages) if refreshed(path) != path.read_text(encoding="utf-8")]
+
+
+def _region(match: re.Match[str], path: Path, inline: bool) -> Region:
+    options: dict[str, str] = {}
+    for word in shlex.split(match["options"]):
+        key, sign, value = word.partition("=")
+        if not sign:
+            raise UserError(f'{word} is no option; write key=value, or key="two words".')
+        options[key] = value
+    kept = {key: options.pop(key) for key in list(options) if key not in OPTIONS}
+    return Region(match["kind"], path.parent / match["file"], kept, options, inline)
+
+
+def _made(region: Region) -> str:
+    rows = _rows(region)
+    if region.kind == "table":
+        return _table(region, rows)
+    pairs = _pairs(region, rows)
+    columns = _columns(region, rows)
+    if not region.inline:
+        return paired.table(pairs, columns, _names(region), region.options.get("title", ""))
+    if len(pairs) != 1:
+        raise UserError(f"a sentence has room for one comparison, not {len(pairs)}.")
+    return pairs[0].text(columns[0].form).replace("**", "")
+
+
+def _rows(region: Region) -> list[Row]:
+    """Return the rows that are kept, numbers as such, with their gains over the input."""
+    try:
+        with region.file.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise UserError(f"cannot read {region.file.name} ({error.strerror}).") from error
+    for key, value in region.kept.items():
+        if rows and key not in rows[0]:
+            raise UserError(f"{key} is neither an option nor a column of {region.file.name}.")
+        rows = [row for row in rows if row[key] == value]
+        if not rows:
+            raise UserError(f"no row has {key}={value}.")
+    found: list[Row] = [
+        dict.fromkeys(TEXT, "") | {key: _cell(key, cell) for key, cell in row.items()}
+        for row in rows
+    ]
+    add_gains(found)
+    return found
+
+
+def _cell(key: str, cell: str) -> str | float | None:
+    if key in TEXT:
+        return cell
+    try:
+        return float(cell) if cell else None
+    except ValueError:
+        return cell
+
+
+def _listed(text: str) -> dict[str, str]:
+    """Return what `a = shown | b` lists: {a: shown, b: b}."""
+    parts = (part.strip().partition(" = ") for part in text.split("|"))
+    return {key.strip(): shown.strip() or key.strip() for key, _, shown in parts}
+
+
+def _names(region: Region) -> dict[str, str]:
+    return _listed(region.options["models"]) if "models" in region.options else {}
+
+
+def _columns(region: Region, rows: Sequence[Row]) -> list[Column]:
+    """Return the columns; a template of several numbers is the `form` of its first."""
+    known = {column.key: column for column in (*STANDARD, *FLICKER, *PICTURES)}
+    if "columns" not in region.options:
+        return list(paired.COLUMNS) if region.kind == "paired" else filled(rows, STANDARD)
+    found = []
+    for asked, title in _listed(region.options["columns"]).items():
+        fields = FIELD.findall(asked) or [(*asked.partition(":")[::2],)]
+        key, form = fields[0]
+        if not any(key in row for row in rows) and key not in known:
+            raise UserError(f"{region.file.name} has no column {key}.")
+        column = known.get(key, Column(key, key, ".3f", 0))
+        form = asked if "{" in asked else form or column.form
+        title = column.title if title == asked else title
+        found.append(replace(column, title=title, form=form, beside=""))
+    return found
+
+
+def _table(region: Region, rows: Sequence[Row]) -> str:
+    """Return the Markdown table of a region, a block of columns per value of `across`."""
+    key, _, values = region.options.get("across", "").partition(":")
+    blocks = (
+        {
+            shown: [row for row in rows if str(row[key]) == value]
+            for value, shown in _listed(values).items()
+        }
+        if key
+        else {"": rows}
+    )
+    lines = {shown: _lines(members) for shown, members in blocks.items()}
+    first = next(iter(lines.values()))
+    names = _names(region) or {name: name for members in lines.values() for name in members}
+    columns = _columns(region, list(first.values()))
+    titles, cells = [], []
+    for shown, members in lines.items():
+        chosen = [name for name in names if name in members]
+        for column in columns:
+            titles.append(
+                f"{shown} {column.title}".strip() if len(columns) > 1 or not key else shown
+            )
+            marked = marks([members[name] for name in chosen], column)
+            texts = (_text(members[name], column) for name in chosen)
+            cells.append({n: _set(t, m) for n, t, m in zip(chosen, texts, marked, strict=True)})
+    for name in names:
+        if not any(name in column for column in cells):
+            raise UserError(f"there is no model {name}; there are {', '.join(first)}.")
+    head = region.options.get("title", "model").format(**next(iter(first.values())))
+    text = [_line([head, *titles]), _line(["---", *("---:" for _ in titles)])]
+    text += [
+        _line([shown, *(column.get(name, "") for column in cells)]) for name, shown in names.items()
+    ]
+    return "\n".join(text)
+
+
+def _lines(rows: Sequence[Row]) -> dict[str, Row]:
+    """Return the mean of every number over clips and seeds by the label of the model."""
+    numbers = {key for row in rows for key, value in row.items() if isinstance(value, float)}
+    means = (*MEANS, *sorted(numbers - NOT_AVERAGED - {*MEANS}))
+    return {label(line): line for line in spread(rows, means)}
+
+
+def _text(line: Row, column: Column) -> str:
+    if "{" not in column.form:
+        return cell_text(line, column)
+    if number(line, column.key) is None:
+        return ""
+    fields = FIELD.findall(column.form)
+    if any(number(line, key) is None for key, _ in fields):
+        key, form = fields[0]
+        return f"{line[key]:{form}}"
+    return column.form.format(**line)
+
+
+def _set(text: str, mark: str) -> str:
+    forms = {"": "{}", "best": "**{}**", "noise": "{} ~"}
+    return forms[mark].format(text) if text else ""
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _pairs(region: Region, rows: Sequence[Row]) -> list[paired.Comparison]:
+    """Return the comparisons that a region asks for.
+
+    Raises:
+        UserError: a pair names no model of the file, or the two share no clip.
+    """
+    models = {
+        label(members[0]): members for members in grouped(rows, "model", "loss", "setting").values()
+    }
+    if "pairs" in region.options:
+        asked = [tuple(pair.split(" - ", 1)) for pair in _listed(region.options["pairs"])]
+    else:
+        asked = list(combinations(_names(region) or models, 2))
+    columns, found = _columns(region, rows), []
+    for pair in asked:
+        if len(pair) != 2 or any(name not in models for name in pair):
+            raise UserError(f"no pair {' - '.join(pair)}; there are {', '.join(models)}.")
+        compared = [paired.compare(models[pair[0]], models[pair[1]], column) for column in columns]
+        if not any(compared):
+            raise UserError(f"{' - '.join(pair)} have no clip in common.")
+        found += [one for one in compared if one]
+    return found
