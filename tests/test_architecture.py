@@ -49,7 +49,8 @@ MAY_ALSO_IMPORT = {
 ONLY_IN = {
     "lightning": ("training/", "data/"),
     "hydra": ("cli.py", "training/configs.py"),
-    "wandb": ("training/callbacks.py", "report/"),
+    "wandb": ("training/wandb_run.py", "report/"),
+    "wandb_workspaces": ("report/dashboard.py",),
     "av": ("video/",),
 }
 NEED_REMEDY = {"lightning", "torchmetrics", "lpips", "torchvision"}

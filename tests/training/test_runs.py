@@ -16,7 +16,7 @@ from unlossy import cli
 from unlossy.errors import UserError
 from unlossy.models.spynet import SPyNetWarp
 from unlossy.report.markdown import write_report
-from unlossy.training import runs, trainers
+from unlossy.training import runs
 from unlossy.training.callbacks import BestCheckpoint
 from unlossy.training.configs import build
 from unlossy.training.starting import newest_best
@@ -98,23 +98,6 @@ def test_the_last_step_is_validated_and_the_shares_of_steps_are_logged(run):
     assert 0 <= last["train/model_share_of_steps"] <= 1
     assert 0 <= last["train/adversary_share_of_steps"] <= 1
     assert 0 <= last["time/data"] < 1
-
-
-def test_wandb_mirrors_the_run_offline(run):
-    (mirror,) = run.glob("wandb/offline-run-*")
-    assert mirror.name.endswith(run.name.replace("_", "-"))
-    assert list(mirror.rglob("test/clips*.table.json"))
-    assert list(mirror.rglob("panels/*.png"))
-
-
-def test_a_wandb_server_that_cannot_be_reached_leaves_the_run_offline(monkeypatch, tmp_path, capfd):
-    monkeypatch.setattr(trainers, "wandb_offline", lambda: False)
-    monkeypatch.setattr(trainers, "wandb_starts", lambda logger: False)
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        cfg = compose("train", ["logger=wandb", "name=test"])
-    (logger,) = trainers._mirror(cfg, tmp_path)
-    assert logger._wandb_init["mode"] == "offline"
-    assert "wandb sync" in capfd.readouterr().err
 
 
 def test_the_checkpoint_is_a_model_in_two_lines(run, footage, tmp_path):
@@ -240,14 +223,6 @@ def test_a_wrong_type_is_named_with_the_options_given():
         build(OmegaConf.create({"model": node}).model)
     with pytest.raises(UserError, match=r"BasicVSR does not take .*: width=3 \("):
         build(OmegaConf.create({"_target_": inner["_target_"], "width": 3}))
-
-
-def test_a_stage_is_grouped_with_its_recipe(monkeypatch, tmp_path):
-    monkeypatch.setattr(trainers, "wandb_offline", lambda: True)
-    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        cfg = compose("train", ["logger=wandb", "name=texture", "++logger.mirror.group=astf"])
-    (logger,) = trainers._mirror(cfg, tmp_path / "run")
-    assert (logger._wandb_init["group"], logger._wandb_init["name"]) == ("astf", "texture/run")
 
 
 def test_the_report_reads_real_runs(run, own, tmp_path):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-import wandb
 from torch import Tensor
 
 from unlossy import _torchvision  # noqa: F401
 from unlossy.data.samples import TrainingLoader
+from unlossy.report import wandb_names
 from unlossy.report.pictures import strip
 from unlossy.sample import Sample
 from unlossy.training.scoring import shown_frame
@@ -26,38 +24,6 @@ from lightning.pytorch.callbacks import (  # isort: skip
     ModelCheckpoint,
     RichProgressBar,
 )
-from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
-
-
-def wandb_offline() -> bool:
-    """Return whether W&B has no key to upload with, asking nobody; such runs wait to be synced."""
-    os.environ.setdefault("WANDB_SILENT", "true")  # the run folder is announced, and its files
-    return not wandb.login(prompt=False, verify=False)
-
-
-def wandb_starts(logger: WandbLogger) -> bool:
-    """Return whether the logger's run could be opened: False where its server cannot be reached."""
-    try:
-        return logger.experiment is not None
-    except wandb.errors.Error:
-        wandb.teardown()  # its service still holds the run's id
-        return False
-
-
-def finish_wandb() -> None:
-    """End the process's W&B run, if there is one, so that the next run starts its own."""
-    if wandb.run is not None:
-        wandb.run.finish()
-
-
-def log_clip_table(
-    loggers: Iterable[Logger], rows: Sequence[Mapping[str, Any]], columns: Sequence[str]
-) -> None:
-    """Send the rows of the clips to W&B, where it is among the loggers."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            cells = [[row.get(column) for column in columns] for row in rows]
-            logger.log_table("test/clips", columns=list(columns), data=cells)
 
 
 class AtomicFiles(TorchCheckpointIO):
@@ -213,7 +179,7 @@ class Panels(Callback):
         strip({key: self._crop(frame) for key, frame in frames.items()}, self._crop(clean), path)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                logger.log_image(f"panels/{name}", [str(path)], step=trainer.global_step)
+                logger.log_image(wandb_names.panel(name), [str(path)], step=trainer.global_step)
 
     def _crop(self, frame: Tensor) -> Tensor:
         top, left = (max(0, (length - self.size) // 2) for length in frame.shape[-2:])

@@ -26,6 +26,7 @@ import torch
 
 import unlossy
 from unlossy.errors import UserError
+from unlossy.training.secrets import redacted
 
 COLUMNS = (
     "model", "loss", "degradation", "source", "clip", "frames", "psnr", "psnr_all", "ssim",
@@ -49,7 +50,7 @@ ELSEWHERE = ("init", "trained", "stages")
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """Return 8 hexadecimal digits that stand for everything in `config` that changes the result."""
-    kept = {key: value for key, value in flat(config) if not _within(key, WITHOUT_EFFECT)}
+    kept = {key: value for key, value in flat(redacted(config)) if not _within(key, WITHOUT_EFFECT)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -66,7 +67,7 @@ def first_difference(run_folder: Path, config: Mapping[str, Any]) -> str:
         theirs = dict(flat(json.loads(path.read_text(encoding="utf-8"))["config"]))
     except (OSError, ValueError, KeyError):
         raise UserError(f"{path} does not tell a run's settings; start a new run.") from None
-    ours = dict(flat(config))
+    ours = dict(flat(redacted(config)))
     skipped = (*WITHOUT_EFFECT, *AFTERWARDS, *ELSEWHERE)
     for key in [*ours, *(key for key in theirs if key not in ours)]:
         if key.endswith("ckpt") or _within(key, skipped):
@@ -178,7 +179,7 @@ def run_card(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str,
         "unlossy": unlossy.__version__,
         "git": _git_revision(),
         "choices": dict(choices),
-        "config": config,
+        "config": redacted(config),
         "seed": config["seed"],
         "versions": {"python": platform.python_version()} | {n: version(n) for n in LIBRARIES},
         "device": _device(),

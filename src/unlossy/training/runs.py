@@ -25,10 +25,11 @@ from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.models.weights import read_weights
 from unlossy.training import folder as folders
-from unlossy.training.callbacks import AtomicFiles, finish_wandb, log_clip_table
+from unlossy.training.callbacks import AtomicFiles
 from unlossy.training.configs import build, check_numbers, resolved
 from unlossy.training.enhancer import Enhancer, introduce, match, rehearse
 from unlossy.training.evaluation import Contender, contenders, evaluate_split, suitable
+from unlossy.training.secrets import refuse_secrets
 from unlossy.training.starting import (
     check_clips,
     check_parts,
@@ -40,6 +41,7 @@ from unlossy.training.starting import (
 )
 from unlossy.training.step_log import StepLog
 from unlossy.training.trainers import Watched, console, fit, make_trainer, watched
+from unlossy.training.wandb_run import finish_wandb, log_test, mirror
 
 from lightning import seed_everything  # isort: skip
 
@@ -99,17 +101,19 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
         run_folder = into or folders.make(Path(cfg.run_root), cfg.name, digest)
     console.print(f"run folder: {run_folder}")
     log = StepLog(run_folder)
+    run_card = folders.run_card(config, choices) | {"data": data.describe()}
     try:
         trainer, best = make_trainer(cfg, run_folder, log, run.best_in)
+        who = {"model": name, "loss": loss}
+        trainer.loggers = [log, *mirror(cfg, run_folder, run_card, who, "train")]
     finally:
         folders.remove_if_empty(run_folder)
-    run_folder.mkdir(parents=True, exist_ok=True)
-    if resume is not None:
-        log.rewind(int(read_weights(resume)["global_step"]))
-    run_card = folders.run_card(config, choices) | {"data": data.describe()}
-    folders.write_json(run_folder / "run.json", run_card)
     device = trainer.strategy.root_device
     try:
+        run_folder.mkdir(parents=True, exist_ok=True)
+        if resume is not None:
+            log.rewind(int(read_weights(resume)["global_step"]))
+        folders.write_json(run_folder / "run.json", run_card)
         if enhancer is not None:
             fit(trainer, enhancer, data, resume)
             path = Path(best.best_model_path)
@@ -130,7 +134,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
                 cfg.save,
                 cfg.seed,
             )
-            log_clip_table(trainer.loggers, rows, folders.COLUMNS)
+            log_test(trainer.loggers, rows, folders.COLUMNS, run_folder)
     finally:
         finish_wandb()
     run_card |= {"seconds": round(time.monotonic() - started, 1), "steps": trainer.global_step}
@@ -162,6 +166,7 @@ def check(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
 
 def _prepare(cfg: DictConfig, config: Mapping[str, Any], choices: Mapping[str, Any]) -> Prepared:
     """Build all parts of a run and introduce them to each other."""
+    refuse_secrets(config)
     data: VideoData = build(cfg.data)
     model: EnhancementModel = build(cfg.model)
     match(model, data.degradation)
@@ -188,6 +193,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     """
     started = time.monotonic()
     config = resolved(cfg)
+    refuse_secrets(config)
     check_numbers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.split not in ("test", "val"):
@@ -197,6 +203,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     _say_left_out(missed)
     restored_by = restorer(data.degradation)
     trained: dict[str, Contender] = {}
+    who: dict[str, str] = {}
     if "model" in cfg:
         name, model = str(choices["model"]), build(cfg.model)
         if model.trainable:
@@ -211,20 +218,24 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
         told = checkpoints.describe(path)["training"]
         check_clips(path, told, restored_by)
         trained[told["model"]] = Contender(checkpoints.load(path), told["loss"], told["seed"])
+        who = {"model": told["model"], "loss": told["loss"]}
     everyone = contenders(filters, trained, data, cfg.seed)
     scores: VideoScores = build(cfg.metrics)
     device = _device(cfg.device)
     data.prepare_data()
     run_folder = folders.make(Path(cfg.run_root), cfg.name, folders.config_hash(config))
+    card = folders.run_card(config, choices) | {"data": data.describe()}
+    card["checkpoint"] = str(path) if path else None
     try:
+        mirrors = mirror(cfg, run_folder, card, who, "eval")
         medium = str(choices["degradation"])
-        _, chosen = evaluate_split(
+        rows, card["filters"] = evaluate_split(
             everyone, data, cfg.split, medium, scores, device, run_folder, cfg.save, cfg.seed
         )
+        log_test(mirrors, rows, folders.COLUMNS, run_folder)
     finally:
+        finish_wandb()
         folders.remove_if_empty(run_folder)
-    card = folders.run_card(config, choices) | {"data": data.describe(), "filters": chosen}
-    card["checkpoint"] = str(path) if path else None
     card["seconds"] = round(time.monotonic() - started, 1)
     folders.write_json(run_folder / "run.json", card)
     console.print(f"run folder: {run_folder}")

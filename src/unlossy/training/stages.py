@@ -187,7 +187,8 @@ def _run(
     ckpt = str(killed[-1]) if killed else None
     stage = _with(stage, run_root=str(root), name=name, ckpt=ckpt)
     if stage.logger.mirror is not None:
-        stage.logger.mirror = {**stage.logger.mirror, "group": recipe}
+        own = stage.logger.mirror
+        stage.logger.mirror = {**own, "group": own.group or recipe, "job_type": "stage"}
     return runs.train(stage, choices) / "checkpoints" / "best.ckpt"
 
 

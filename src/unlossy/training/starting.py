@@ -22,6 +22,7 @@ from unlossy.models.weights import read_weights
 from unlossy.sample import Degradation
 from unlossy.training import folder as folders
 from unlossy.training.enhancer import Enhancer
+from unlossy.training.secrets import redacted
 
 ASSEMBLED = "assembled"  # stands for the loss of a model that is not trained as a whole
 
@@ -33,6 +34,7 @@ def checkpoint_card(
     degradation: Degradation,
 ) -> dict[str, Any]:
     """Return what a checkpoint carries so that it can be rebuilt and recognised."""
+    config = redacted(config)
     return checkpoints.card(
         config["model"],
         training={

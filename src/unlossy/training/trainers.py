@@ -1,4 +1,4 @@
-"""The Lightning trainer of a run: its callbacks, loggers and what it watches."""
+"""The Lightning trainer of a run: its callbacks and what it watches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import warnings
 from math import ceil
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -23,8 +23,6 @@ from unlossy.training.callbacks import (
     Panels,
     ProgressBar,
     Throughput,
-    wandb_offline,
-    wandb_starts,
 )
 from unlossy.training.configs import build
 from unlossy.training.enhancer import VALIDATED, Enhancer
@@ -32,7 +30,7 @@ from unlossy.training.enhancer import VALIDATED, Enhancer
 from lightning import Trainer  # isort: skip
 from lightning.fabric.utilities.exceptions import MisconfigurationException  # isort: skip
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging  # isort: skip
-from lightning.pytorch.loggers import Logger, WandbLogger  # isort: skip
+from lightning.pytorch.loggers import Logger  # isort: skip
 
 console = Console(stderr=True, soft_wrap=True)
 # Lightning announces devices it does not use and services it could, and doubts that we can resume.
@@ -86,11 +84,11 @@ def make_trainer(
     Args:
         cfg: the whole configuration.
         run_folder: receives checkpoints and panels.
-        log: what every run writes; loggers of the configuration mirror it.
+        log: what every run writes.
         best_in: what the best checkpoint is best in.
 
     Raises:
-        UserError: an option of the trainer or logger is refused.
+        UserError: an option of the trainer is refused.
     """
     steps = cfg.trainer.max_steps
     validations = ceil(steps / cfg.trainer.val_check_interval)
@@ -111,7 +109,7 @@ def make_trainer(
         cfg.trainer,
         callbacks=callbacks,
         plugins=[AtomicFiles()],
-        logger=[log, *_mirror(cfg, run_folder)],
+        logger=log,
         default_root_dir=str(run_folder),
         max_epochs=-1,  # steps end a run, and a finished one can go on with more of them
         check_val_every_n_epoch=None,
@@ -121,36 +119,6 @@ def make_trainer(
         enable_model_summary=False,
     )
     return trainer, best
-
-
-def _mirror(cfg: DictConfig, run_folder: Path) -> list[Logger]:
-    """Return the W&B logger, one id per run folder; offline without a key or a server."""
-    if cfg.logger.mirror is None:
-        return []
-
-    group = cfg.logger.mirror.get("group", cfg.name)  # stages belong to their recipe
-
-    def logger(mode: str | None) -> WandbLogger:
-        # mode, by name: wandb has read its environment by now, where Lightning's offline= writes.
-        return cast(
-            WandbLogger,
-            build(
-                cfg.logger.mirror,
-                save_dir=str(run_folder),
-                id=run_folder.name.replace("_", "-"),
-                name=f"{cfg.name}/{run_folder.name}",
-                group=group,
-                resume="allow",
-                mode=mode,
-            ),
-        )
-
-    if wandb_offline():
-        return [logger("offline")]
-    if wandb_starts(online := logger(None)):
-        return [online]
-    console.print("W&B cannot be reached, so this run is kept offline; upload it with wandb sync.")
-    return [logger("offline")]
 
 
 def fit(trainer: Trainer, enhancer: Enhancer, data: VideoData, resume: Path | None) -> None:
