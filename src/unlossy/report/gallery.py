@@ -1,6 +1,6 @@
 """The gallery of a run read back: pictures of some clips, as `training/gallery.py` left them.
 
-    RUN/gallery/index.json        a list of exhibits: a clip, and a file name for every picture
+    RUN/gallery/index.json        exhibits: a clip, and a file name for each of its pictures
     RUN/gallery/<clip>/<label>.still.webp   one frame, of its own pixels
                        <label>.film.webp    up to five frames over time, side by side
                        <label>.rows.webp    the pixels of row `row` of every frame, time downwards
@@ -85,7 +85,8 @@ def read_gallery(run_folder: Path) -> list[Exhibit]:
     if not path.exists():
         return []
     try:
-        return [_exhibit(entry, path.parent) for entry in json.loads(path.read_text("utf-8"))]
+        entries = json.loads(path.read_text(encoding="utf-8"))["exhibits"]
+        return [_exhibit(entry, path.parent) for entry in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}); evaluate the run again with "

@@ -26,6 +26,7 @@ from unlossy.models.model import EnhancementModel
 from unlossy.report.pictures import strip
 from unlossy.report.saved_frames import CLEAN, SavedFrames
 from unlossy.sample import Sample
+from unlossy.training.gallery import Gallery, Views
 
 Row = dict[str, Any]
 Look = Callable[[slice, Mapping[str, Tensor]], None]
@@ -155,6 +156,7 @@ def score(
     saved: SavedFrames | None,
     device: torch.device,
     seed: int = 0,
+    gallery: Gallery | None = None,
 ) -> Iterator[tuple[str, Row]]:
     """Yield (model, row) for every clip, model and output, reading every clip once.
 
@@ -167,17 +169,21 @@ def score(
         saved: keeps every frame that is scored, and the clean ones; None keeps nothing.
         device: where the metrics are computed.
         seed: of what the models draw.
+        gallery: keeps pictures of some clips; None keeps none.
     """
     for number, sample in enumerate(samples):
         truth = truth_of(scores, sample, device)
         if saved is not None:
             saved.write(CLEAN, sample["name"][0], 0, sample["clean"][0])
         shown: dict[str, Tensor] = {}
+        views = gallery.views(sample, truth.kept) if gallery is not None else None
         for name, model in models.items():
-            look = partial(_look, name, model, sample, truth, sets, saved, shown)
+            look = partial(_look, name, model, sample, truth, sets, saved, shown, views)
             for output, row in score_clip(model, sample, truth, scores, look, seed).items():
                 yield name, {"model": label(name, output), **row}
         strips.draw(number, sample, shown)
+        if gallery is not None and views is not None:
+            gallery.add(sample, views)
 
 
 def _look(
@@ -188,6 +194,7 @@ def _look(
     sets: SetScores,
     saved: SavedFrames | None,
     shown: dict[str, Tensor],
+    views: Views | None,
     where: slice,
     made: Mapping[str, Tensor],
 ) -> None:
@@ -196,6 +203,8 @@ def _look(
     scored = [t for t, skip in enumerate(observed) if not skip]
     of_clip = shown_frame(sample)
     for output, frames in made.items():
+        if views is not None:
+            views.add(label(name, output), where.start, frames)
         if output in outputs_of(model):
             sets.add(label(name, output), frames[scored], sample["clean"][0, where][scored])
             if saved is not None:
@@ -213,16 +222,20 @@ class Strips:
         shown: labels of the outputs to show, in order.
         pictures: labels of what is drawn beside them without being compared, such as a mask.
         every: n.
+        rank: of the process that scores clips `rank`, `rank + world`, ...
+        world: of how many.
     """
 
     folder: Path
     shown: Sequence[str]
     pictures: Sequence[str]
     every: int
+    rank: int = 0
+    world: int = 1
 
     def draw(self, number: int, sample: Sample, frames: Mapping[str, Tensor]) -> None:
-        """Draw clip `number` of an evaluation if it is its turn; frames are uint8 (3, H, W)."""
-        if number % self.every == 0:
+        """Draw this process's clip `number` if it is its turn; frames are uint8 (3, H, W)."""
+        if (number * self.world + self.rank) % self.every == 0:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{sample['name'][0].replace('/', '_')}.png"
             shown, pictures = (
