@@ -145,15 +145,26 @@ class VideoData(LightningDataModule):
         return to_float(collate([samples[k] for k in range(self.batch)]))
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Return the whole clips of the validation split."""
-        return self.whole("val")
+        """Return this rank's share of the validation split: where it has none, a single None.
+
+        Lightning refuses an empty loader.
+        """
+        share = self.whole("val", *self._rank)
+        nothing: Any = DataLoader([None], batch_size=None, generator=torch.Generator())
+        return share if len(share) else nothing
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Return the whole clips of the test split."""
         return self.whole("test")
 
-    def whole(self, split: Split) -> DataLoader[Sample]:
-        """Return the whole clips of a split, batch 1, uint8 on the CPU.
+    def whole(self, split: Split, rank: int = 0, world: int = 1) -> DataLoader[Sample]:
+        """Return whole clips of a split, batch 1, uint8 on the CPU.
+
+        Args:
+            split: all of its clips, unless several processes share them.
+            rank: of this process, whose clips are `rank`, `rank + world`, ...; none is repeated to
+                make the shares equal, for it would count twice.
+            world: how many processes there are.
 
         Raises:
             UserError: it has none.
@@ -163,7 +174,6 @@ class VideoData(LightningDataModule):
                 f"The source has no {split} clips; take one that has, such as source=mixed, or "
                 "give source=folder a share or a list for them."
             )
-        rank, world = self._rank
         # In this process: a worker would copy every whole clip through shared memory.
         return DataLoader(
             WholeClips(self.cache, self.clips[split][rank::world]),

@@ -23,7 +23,7 @@ import hashlib
 import math
 import pickle
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +38,8 @@ from unlossy.networks.lpips import Trunk
 from torchmetrics.image.fid import FrechetInceptionDistance  # isort: skip
 
 Cell = float | int | str
+# Model -> number of the distance -> features of restored and of clean frames, each (N, D).
+Features = dict[str, dict[int, tuple[Tensor, Tensor]]]
 
 
 class FeatureDistances(Protocol):
@@ -136,7 +138,7 @@ class SetScores:
     def __init__(self, distances: Mapping[str, FeatureDistances], device: torch.device) -> None:
         self._distances = tuple(distances.values())
         self._device = device
-        self._seen: dict[str, int] = defaultdict(int)
+        self._seen: defaultdict[str, int] = defaultdict(int)
         self._sets: dict[str, list[tuple[list[Tensor], list[Tensor]]]] = {}
         self._known: list[dict[bytes, Tensor]] = [{} for _ in distances]
 
@@ -154,14 +156,36 @@ class SetScores:
                     known[key] = distance.features(clean[t, None].to(self._device))
                 theirs.append(known[key])
 
-    def compute(self) -> dict[str, dict[str, Cell]]:
-        """Return the columns of every model, in the order in which the models came."""
+    def go_to(self, frame: int) -> None:
+        """Say which frame of the split comes next, where other processes add those before it."""
+        self._seen = defaultdict(lambda: frame)
+
+    def features(self) -> Features:
+        """Return what this process has gathered, for `compute`."""
+        return {
+            model: {
+                number: (torch.cat(ours), torch.cat(theirs))
+                for number, (ours, theirs) in enumerate(sets)
+                if ours
+            }
+            for model, sets in self._sets.items()
+        }
+
+    def compute(self, everyones: Sequence[Features] = ()) -> dict[str, dict[str, Cell]]:
+        """Return the columns of every model, in the order in which the models came.
+
+        Args:
+            everyones: the `features` of all processes, this one among them; none for it alone.
+        """
+        parts = everyones or [self.features()]
         results: dict[str, dict[str, Cell]] = {}
-        for model, sets in self._sets.items():
+        for model in dict.fromkeys(model for part in parts for model in part):
             results[model] = {}
-            for distance, (ours, theirs) in zip(self._distances, sets, strict=True):
-                if ours:
-                    results[model] |= distance.compare(torch.cat(ours), torch.cat(theirs))
+            for number, distance in enumerate(self._distances):
+                found = [part[model][number] for part in parts if number in part.get(model, {})]
+                if found:
+                    ours, theirs = (torch.cat(side) for side in zip(*found, strict=True))
+                    results[model] |= distance.compare(ours, theirs)
         return results
 
 

@@ -125,8 +125,8 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Sample, *_: Any
     ) -> None:
-        """Count the samples, and log at the trainer's interval."""
-        self._samples += len(batch["name"])
+        """Count the samples of all ranks, and log at the trainer's interval."""
+        self._samples += len(batch["name"]) * trainer.world_size
         if trainer.global_step % trainer.log_every_n_steps != 0:  # type: ignore[attr-defined]
             return
         now, waited = time.perf_counter(), cast(TrainingLoader, trainer.train_dataloader).waited
@@ -168,6 +168,8 @@ class Panels(Callback):
     ) -> None:
         """Draw one frame of the clip, where the validation has restored it."""
         if batch_idx >= self.clips or trainer.sanity_checking or "shown" not in outputs:
+            return
+        if not trainer.is_global_zero:
             return
         frames = {"input": batch["degraded"][0, 0], "restored": outputs["shown"]}
         clean = batch["clean"][0, shown_frame(batch)]

@@ -28,6 +28,7 @@ from unlossy.losses.objective import Objective
 from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Degradation, Restored, Sample, check
+from unlossy.training import ranks
 from unlossy.training.scoring import (
     mean_code_lengths,
     outputs_of,
@@ -118,7 +119,7 @@ class Enhancer(LightningModule):
                 self.taken[k] += 1
             model_may_step &= model_steps
             for key, value in played.items():
-                self.log(f"train/{name}_{key}", value.detach())
+                self.log(f"train/{name}_{key}", value.detach(), sync_dist=True)
         terms = self.objective(restored, batch, self.global_step)
         model_optimizer.zero_grad()
         self.manual_backward(terms["total"])
@@ -152,18 +153,23 @@ class Enhancer(LightningModule):
 
     def _log_terms(self, terms: Mapping[str, Tensor]) -> None:
         for name, value in terms.items():
-            self.log(f"train/{name}", value.detach(), prog_bar=name == "total")
+            shown = name == "total"
+            self.log(f"train/{name}", value.detach(), prog_bar=shown, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Start a new table of validation rows."""
+        """Start a new table of validation rows, by the model that the first rank would keep."""
         self.rows = []
+        ranks.share_buffers(self)
 
-    def validation_step(self, sample: Sample, batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, sample: Sample | None, batch_idx: int) -> dict[str, Tensor]:
         """Score one whole clip; its `shown_frame`, restored, uint8 (3, H, W), is for pictures.
 
         A model that is trained on likelihood alone is validated on it, without a restoration: to
         draw all clips, sub-pixel by sub-pixel, would take longer than the training between.
+        None comes where there are more ranks than clips.
         """
+        if sample is None:
+            return {}
         if self.model.teacher_forced:
             row = {"clip": sample["name"][0], **mean_code_lengths(self.model, sample)}
             self.rows.append(row)
@@ -181,7 +187,8 @@ class Enhancer(LightningModule):
         return {"shown": seen[0]}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the unweighted mean over clips of every metric."""
+        """Log the unweighted mean over the clips of all ranks of every metric."""
+        self.rows = ranks.gathered(self.rows)
         for name in VALIDATED:
             values = self._column(name)
             if name == "psnr" and not values:  # every GIF is exact: best is what leaves it so

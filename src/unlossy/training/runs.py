@@ -25,10 +25,12 @@ from unlossy.metrics.suite import VideoScores
 from unlossy.models.model import EnhancementModel
 from unlossy.models.weights import read_weights
 from unlossy.training import folder as folders
+from unlossy.training import ranks
 from unlossy.training.callbacks import AtomicFiles
 from unlossy.training.configs import build, check_numbers, resolved
 from unlossy.training.enhancer import Enhancer, introduce, match, rehearse
 from unlossy.training.evaluation import Contender, contenders, evaluate_split, suitable
+from unlossy.training.launching import joined, team
 from unlossy.training.secrets import refuse_secrets
 from unlossy.training.starting import (
     check_clips,
@@ -40,7 +42,7 @@ from unlossy.training.starting import (
     start_from,
 )
 from unlossy.training.step_log import StepLog
-from unlossy.training.trainers import Watched, console, fit, make_trainer, watched
+from unlossy.training.trainers import Watched, fit, make_trainer, say, watched
 from unlossy.training.wandb_run import finish_wandb, log_test, mirror
 
 from lightning import seed_everything  # isort: skip
@@ -78,9 +80,8 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
     check_numbers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     run = _prepare(cfg, config, choices)
-    data, model, enhancer, card = run.data, run.model, run.enhancer, run.card
-    name, loss = card["training"]["model"], card["training"]["loss"]
-    _say_left_out(run.missed)
+    data, model, enhancer = run.data, run.model, run.enhancer
+    together = team(cfg.trainer)
     resume = None
     if enhancer is not None:
         resume = checkpoint_to_continue(cfg, config, restorer(data.degradation))
@@ -92,35 +93,68 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
         rehearse(model, enhancer.objective, batch)
         run.scores.reference(batch["clean"][0])  # refuses frames that the metrics cannot read
         if enhancer.objective.needs_balance and resume is None:
-            enhancer.objective.balance(islice(data.val_dataloader(), BALANCE))
+            enhancer.objective.balance(islice(data.whole("val"), BALANCE))
+    with joined(together):
+        return _carry_out(cfg, config, choices, run, resume, into, started)
 
+
+def _carry_out(
+    cfg: DictConfig,
+    config: Mapping[str, Any],
+    choices: Mapping[str, Any],
+    run: Prepared,
+    found: Path | None,
+    into: Path | None,
+    started: float,
+) -> Path:
+    """Fit or assemble, score and write: what the processes of a run do together.
+
+    Args:
+        cfg: as for `train`.
+        config: the same, resolved.
+        choices: as for `train`.
+        run: its parts.
+        found: the checkpoint to go on with.
+        into: as for `train`.
+        started: when, by `time.monotonic`.
+    """
+    data, model, enhancer, card = run.data, run.model, run.enhancer, run.card
+    name, loss = card["training"]["model"], card["training"]["loss"]
+    first = ranks.first_rank()
+    _say_left_out(run.missed)
+    resume = ranks.from_first(lambda: found)
     if resume is not None:
         run_folder = resume.parent.parent
     else:
-        digest = folders.config_hash(config)
-        run_folder = into or folders.make(Path(cfg.run_root), cfg.name, digest)
-    console.print(f"run folder: {run_folder}")
+        root, digest = Path(cfg.run_root), folders.config_hash(config)
+        run_folder = into or ranks.from_first(lambda: folders.make(root, cfg.name, digest))
+    say(f"run folder: {run_folder}")
     log = StepLog(run_folder)
     run_card = folders.run_card(config, choices) | {"data": data.describe()}
     try:
         trainer, best = make_trainer(cfg, run_folder, log, run.best_in)
         who = {"model": name, "loss": loss}
-        trainer.loggers = [log, *mirror(cfg, run_folder, run_card, who, "train")]
+        mirrors = mirror(cfg, run_folder, run_card, who, "train") if first else []
+        trainer.loggers = [log, *mirrors]
     finally:
-        folders.remove_if_empty(run_folder)
+        if first:
+            folders.remove_if_empty(run_folder)
     device = trainer.strategy.root_device
     try:
-        run_folder.mkdir(parents=True, exist_ok=True)
-        if resume is not None:
-            log.rewind(int(read_weights(resume)["global_step"]))
-        folders.write_json(run_folder / "run.json", run_card)
+        if first:
+            run_folder.mkdir(parents=True, exist_ok=True)
+            if resume is not None:
+                log.rewind(int(read_weights(resume)["global_step"]))
+            folders.write_json(run_folder / "run.json", run_card)
         if enhancer is not None:
             fit(trainer, enhancer, data, resume)
             path = Path(best.best_model_path)
         else:
             path = run_folder / "checkpoints" / "best.ckpt"
-            run_card["fitted"] = _assemble(model.to(device), data, card, path)
-            console.print(f"{name}: {run_card['fitted']}")
+            run_card["fitted"] = ranks.from_first(
+                lambda: _assemble(model.to(device), data, card, path)
+            )
+            say(f"{name}: {run_card['fitted']}")
         if cfg.test:
             finished = Contender(checkpoints.load(path), loss, cfg.seed)
             rows, run_card["filters"] = evaluate_split(
@@ -138,8 +172,9 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
     finally:
         finish_wandb()
     run_card |= {"seconds": round(time.monotonic() - started, 1), "steps": trainer.global_step}
-    folders.write_json(run_folder / "run.json", run_card)
-    console.print(f"run folder: {run_folder}\nbest checkpoint: {path}")
+    if first:
+        folders.write_json(run_folder / "run.json", run_card)
+    say(f"run folder: {run_folder}\nbest checkpoint: {path}")
     return run_folder
 
 
@@ -200,7 +235,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
         raise UserError(f"split={cfg.split} is not scored; use split=test or split=val.")
     data: VideoData = build(cfg.data)
     filters, missed = _baselines(cfg, data)
-    _say_left_out(missed)
+    together = team(cfg)
     restored_by = restorer(data.degradation)
     trained: dict[str, Contender] = {}
     who: dict[str, str] = {}
@@ -223,22 +258,30 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     scores: VideoScores = build(cfg.metrics)
     device = _device(cfg.device)
     data.prepare_data()
-    run_folder = folders.make(Path(cfg.run_root), cfg.name, folders.config_hash(config))
-    card = folders.run_card(config, choices) | {"data": data.describe()}
-    card["checkpoint"] = str(path) if path else None
-    try:
-        mirrors = mirror(cfg, run_folder, card, who, "eval")
-        medium = str(choices["degradation"])
-        rows, card["filters"] = evaluate_split(
-            everyone, data, cfg.split, medium, scores, device, run_folder, cfg.save, cfg.seed
-        )
-        log_test(mirrors, rows, folders.COLUMNS, run_folder)
-    finally:
-        finish_wandb()
-        folders.remove_if_empty(run_folder)
-    card["seconds"] = round(time.monotonic() - started, 1)
-    folders.write_json(run_folder / "run.json", card)
-    console.print(f"run folder: {run_folder}")
+    root, digest = Path(cfg.run_root), folders.config_hash(config)
+    with joined(together):
+        first = ranks.first_rank()
+        _say_left_out(missed)
+        run_folder = ranks.from_first(lambda: folders.make(root, cfg.name, digest))
+        card = folders.run_card(config, choices) | {"data": data.describe()}
+        card["checkpoint"] = str(path) if path else None
+        if device.type == "cuda":
+            device = torch.device("cuda", ranks.rank() % together.devices)
+        try:
+            mirrors = mirror(cfg, run_folder, card, who, "eval") if first else []
+            medium = str(choices["degradation"])
+            rows, card["filters"] = evaluate_split(
+                everyone, data, cfg.split, medium, scores, device, run_folder, cfg.save, cfg.seed
+            )
+            log_test(mirrors, rows, folders.COLUMNS, run_folder)
+        finally:
+            finish_wandb()
+            if first:
+                folders.remove_if_empty(run_folder)
+        card["seconds"] = round(time.monotonic() - started, 1)
+        if first:
+            folders.write_json(run_folder / "run.json", card)
+        say(f"run folder: {run_folder}")
     return run_folder
 
 
@@ -250,7 +293,7 @@ def _baselines(cfg: DictConfig, data: VideoData) -> tuple[dict[str, EnhancementM
 
 def _say_left_out(missed: Sequence[str]) -> None:
     if missed:
-        console.print(f"left out, made for another medium: {', '.join(missed)}")
+        say(f"left out, made for another medium: {', '.join(missed)}")
 
 
 def _enhancer(

@@ -31,9 +31,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from unlossy import checkpoint as checkpoints
 from unlossy.errors import UserError
 from unlossy.training import folder as folders
-from unlossy.training import runs
+from unlossy.training import ranks, runs
 from unlossy.training.configs import compose, resolved
-from unlossy.training.trainers import console
+from unlossy.training.launching import Team, joined, team
+from unlossy.training.trainers import say
 
 # First parts of the keys whose overrides on the command line are meant for every stage, too.
 SHARED = frozenset(
@@ -68,24 +69,37 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] 
         if cfg.trained.get(name) is None
     }
     _rehearse(cfg, choices, composed, again)
-    folder = again or folders.make(Path(cfg.run_root), cfg.name, folders.config_hash(config))
-    console.print(f"recipe folder: {folder}")
-    try:
-        for number, name in enumerate(written, 1):
-            console.print(f"stage {number} of {len(written)}: {name}")
-            if name in composed:
-                stage, chosen = composed[name]
-                stage = _with(stage, trained=dict(cfg.trained))
-                done = _finished(folder / "stages" / name, stage)
-                best = done or _run(stage, chosen, cfg.name, folder, name)
-                cfg = _with(cfg, trained={**cfg.trained, name: str(best)})
-            console.print(f"{name}: {cfg.trained[name]}")
-        last = folder / "checkpoints" / "last.ckpt"
-        cfg = _with(cfg, ckpt=str(last) if last.exists() else None)
-        return runs.train(cfg, choices, into=folder)
-    finally:
-        for empty in (folder / "stages", folder):
-            folders.remove_if_empty(empty)
+    with joined(_one_team(cfg, composed)):
+        root, digest = Path(cfg.run_root), folders.config_hash(config)
+        folder = ranks.from_first(lambda: again or folders.make(root, cfg.name, digest))
+        say(f"recipe folder: {folder}")
+        try:
+            for number, name in enumerate(written, 1):
+                say(f"stage {number} of {len(written)}: {name}")
+                if name in composed:
+                    stage, chosen = composed[name]
+                    stage = _with(stage, trained=dict(cfg.trained))
+                    best = _best_of(stage, chosen, cfg.name, folder, name)
+                    cfg = _with(cfg, trained={**cfg.trained, name: str(best)})
+                say(f"{name}: {cfg.trained[name]}")
+            last = folder / "checkpoints" / "last.ckpt"
+            going_on = ranks.from_first(last.exists)
+            return runs.train(_with(cfg, ckpt=str(last) if going_on else None), choices, folder)
+        finally:
+            if ranks.first_rank():
+                for empty in (folder / "stages", folder):
+                    folders.remove_if_empty(empty)
+
+
+def _one_team(cfg: DictConfig, composed: Mapping[str, tuple[DictConfig, Any]]) -> Team:
+    """Return the processes of all runs of a recipe, which stay the same."""
+    teams = {team(one.trainer) for one in (cfg, *(stage for stage, _ in composed.values()))}
+    if len(teams) > 1:
+        raise UserError(
+            "The stages of a recipe are trained by the same processes, and these ask for different "
+            "ones; set trainer=ddp, or trainer.devices, for all of them on the command line."
+        )
+    return teams.pop()
 
 
 def _check(cfg: DictConfig) -> None:
@@ -178,12 +192,14 @@ def _finished(folder: Path, stage: DictConfig) -> Path | None:
     return None
 
 
-def _run(
+def _best_of(
     stage: DictConfig, choices: Mapping[str, Any], recipe: str, folder: Path, name: str
 ) -> Path:
-    """Run a stage, or the rest of it, and return its best checkpoint."""
+    """Run a stage, or the rest of it, unless it is finished, and return its best checkpoint."""
     root = folder / "stages"
-    killed = sorted((root / name).glob("*/checkpoints/last.ckpt"))
+    if done := ranks.from_first(lambda: _finished(root / name, stage)):
+        return done
+    killed = ranks.from_first(lambda: sorted((root / name).glob("*/checkpoints/last.ckpt")))
     ckpt = str(killed[-1]) if killed else None
     stage = _with(stage, run_root=str(root), name=name, ckpt=ckpt)
     if stage.logger.mirror is not None:

@@ -16,6 +16,7 @@ from unlossy.data.video_data import VideoData
 from unlossy.errors import UserError
 from unlossy.metrics.suite import DIRECTION, VideoScores
 from unlossy.models.model import EnhancementModel
+from unlossy.training import ranks
 from unlossy.training.callbacks import (
     AtomicFiles,
     BestCheckpoint,
@@ -25,7 +26,10 @@ from unlossy.training.callbacks import (
     Throughput,
 )
 from unlossy.training.configs import build
+from unlossy.training.divergence import Divergence
 from unlossy.training.enhancer import VALIDATED, Enhancer
+from unlossy.training.launching import cluster
+from unlossy.training.pruning import Pruning
 
 from lightning import Trainer  # isort: skip
 from lightning.fabric.utilities.exceptions import MisconfigurationException  # isort: skip
@@ -104,11 +108,16 @@ def make_trainer(
     )
     last = LastCheckpoint(run_folder / "checkpoints", cfg.checkpoint_every)
     panels = Panels(run_folder / "panels")
-    callbacks: list[Callback] = [*average, *bar, Throughput(), panels, best, last]
+    launcher = [place] if (place := cluster()) else []
+    pruning = [] if cfg.get("trial") is None else [Pruning(cfg.trial, best_in.name)]
+    # Divergence before the validation that would crown it; pruning after the checkpoints.
+    callbacks: list[Callback] = [
+        *(Divergence(), *average, *bar, Throughput(), panels, best, last, *pruning)
+    ]
     trainer: Trainer = build(
         cfg.trainer,
         callbacks=callbacks,
-        plugins=[AtomicFiles()],
+        plugins=[AtomicFiles(), *launcher],
         logger=log,
         default_root_dir=str(run_folder),
         max_epochs=-1,  # steps end a run, and a finished one can go on with more of them
@@ -119,6 +128,12 @@ def make_trainer(
         enable_model_summary=False,
     )
     return trainer, best
+
+
+def say(text: str) -> None:
+    """Print to stderr, on the first rank alone."""
+    if ranks.first_rank():
+        console.print(text)
 
 
 def fit(trainer: Trainer, enhancer: Enhancer, data: VideoData, resume: Path | None) -> None:

@@ -1,0 +1,226 @@
+"""The processes of one run: started here, or by torchrun or SLURM, and met before they begin.
+
+    train.py trainer=ddp    checks everything, fills the cache,
+                            starts itself again as ranks 1, 2, ... ──┐
+                            rank 0 ──────────────────────────────────┴─► group ─► run folder
+    torchrun, srun          all ranks at once ──────────────────────────► group ─► run folder
+
+The process group comes first, before a folder or a trainer: what one rank decides (the run folder,
+the checkpoint to go on from) it can then tell the others, however they were started. Lightning
+finds the group and the environment variables of a launcher, and starts nothing itself. ADR 13.
+
+A failure that every rank meets is told by rank 0, which ends the others. A rank that fails alone
+tells it itself, and its end is the end of all.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from omegaconf import DictConfig, ListConfig
+from torch import distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from unlossy import _torchvision  # noqa: F401
+from unlossy.errors import UserError
+from unlossy.training import ranks
+
+from lightning.fabric.plugins import ClusterEnvironment  # isort: skip
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # isort: skip
+from lightning.fabric.plugins.environments.torchelastic import (  # isort: skip
+    TorchElasticEnvironment,
+)
+from lightning.fabric.utilities.rank_zero import rank_zero_only  # isort: skip
+
+# Longer than the longest clip of a validation may keep the others waiting. That a process has died
+# is noticed otherwise, and at once.
+PATIENCE = timedelta(hours=4)
+GRACE = 3.0  # seconds in which the first rank says what all have met, and a dying one ends
+
+
+@dataclass(frozen=True)
+class Team:
+    """How many processes a configuration asks for: one for each device of each node."""
+
+    devices: int
+    nodes: int = 1
+
+    @property
+    def size(self) -> int:
+        """All of them."""
+        return self.devices * self.nodes
+
+
+def team(cfg: DictConfig) -> Team:
+    """Return the processes that `devices` and `num_nodes` of a trainer or an evaluation ask for.
+
+    Raises:
+        UserError: there can be no such number, or the trainer is not made for several.
+    """
+    asked, nodes = cfg.get("devices", 1), cfg.get("num_nodes", 1)
+    if isinstance(asked, ListConfig):
+        devices = len(asked)
+    elif asked in ("auto", -1):
+        devices = max(1, torch.cuda.device_count()) if cfg.get("accelerator") != "cpu" else 1
+    else:
+        devices = asked
+    for key, value in {"devices": devices, "num_nodes": nodes}.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{key}={value} does not work; use a whole number from 1 on.")
+    found = Team(devices, nodes)
+    if found.size > 1 and "max_steps" in cfg and "strategy" not in cfg:
+        raise UserError(
+            f"trainer.devices={devices} on a trainer made for one process; use trainer=ddp "
+            f"trainer.devices={devices}, and your own settings after it."
+        )
+    return found
+
+
+def cluster() -> ClusterEnvironment | None:
+    """Return what torchrun or SLURM says about this process; None where neither started it.
+
+    SLURM's signal is left to who asked for it: Lightning would write a second checkpoint, into a
+    folder that a requeued run does not look into. `ckpt=last` goes on from ours.
+    """
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
+        return SLURMEnvironment(auto_requeue=False)
+    return None
+
+
+@contextmanager
+def joined(team: Team) -> Iterator[None]:
+    """Be a team within: start the others, unless they are there, and leave together.
+
+    Within another `joined` it does nothing: the stages of a recipe are trained by one team.
+
+    Raises:
+        UserError: the launcher started another number of processes than the configuration wants.
+        SystemExit: another process failed; it has said why.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        _check(team, ranks.world())
+        yield
+        return
+    outside = cluster()
+    if outside is not None:
+        _check(team, outside.world_size())
+    if team.size == 1:
+        yield
+        return
+    if outside is None and team.nodes > 1:
+        raise UserError(
+            f"num_nodes={team.nodes} needs a launcher on each of them; start with torchrun or srun "
+            "(docs/distributed.md)."
+        )
+    others: list[subprocess.Popen[bytes]] = []
+    parent, over = os.getppid(), threading.Event()
+    store: TCPStore | None = None
+    if outside is None and "LOCAL_RANK" not in os.environ:
+        store, others = _start_others(team)
+    elif outside is None:
+        store = TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), team.size)
+    started_here = outside is None and not others
+
+    def lost() -> bool:
+        return bool(_failures(others)) or (started_here and os.getppid() != parent)
+
+    threading.Thread(target=_watch, args=(lost, over), daemon=True).start()
+    try:
+        _meet(team, outside, store)
+        yield
+        ranks.gathered([None])  # nobody leaves while another still writes
+        distributed.destroy_process_group()
+        _wait(others)
+    except BaseException as error:
+        if ranks.rank() > 0:
+            time.sleep(GRACE)
+        elif isinstance(error, RuntimeError):  # a collective was broken off: by whom?
+            _leave_with(others)
+        for other in others:
+            other.kill()  # Lightning answers SIGTERM by a collective
+        raise
+    finally:
+        over.set()
+
+
+def _check(team: Team, found: int) -> None:
+    if team.size != found:
+        raise UserError(
+            f"{found} processes were started, and the configuration asks for {team.size} (devices "
+            f"times num_nodes); make the two agree, as docs/distributed.md shows."
+        )
+
+
+def _start_others(team: Team) -> tuple[TCPStore, list[subprocess.Popen[bytes]]]:
+    """Start this very command again for each further rank; return where all will meet, and them."""
+    store = TCPStore("127.0.0.1", 0, team.size, is_master=True, wait_for_workers=False)
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "NODE_RANK": "0"}
+    os.environ |= {**told, "WORLD_SIZE": str(team.size), "LOCAL_RANK": "0"}
+    # Not sys.argv, from which `unlossy train` has taken its verb.
+    command = [sys.executable, *sys.orig_argv[1:]]
+    return store, [
+        subprocess.Popen(command, env={**os.environ, "LOCAL_RANK": str(number)})
+        for number in range(1, team.size)
+    ]
+
+
+def _meet(team: Team, outside: ClusterEnvironment | None, store: TCPStore | None) -> None:
+    """Form the process group: gloo for objects and CPUs, NCCL for what lies on GPUs."""
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    if outside is None:
+        number = int(os.environ["LOCAL_RANK"])
+    else:
+        number = outside.global_rank()
+        os.environ["MASTER_ADDR"] = outside.main_address
+        os.environ["MASTER_PORT"] = str(outside.main_port)
+    distributed.init_process_group(
+        backend, store=store, rank=number, world_size=team.size, timeout=PATIENCE
+    )
+    rank_zero_only.rank = number  # type: ignore[attr-defined]
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // team.devices))
+
+
+def _failures(others: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    return [code for other in others if (code := other.poll())]
+
+
+def _watch(lost: Callable[[], bool], over: threading.Event) -> None:
+    """End this process, which may wait in a collective, when another has come to a bad end."""
+    while not over.wait(0.5):
+        if lost():
+            if not over.wait(2 * GRACE):
+                os._exit(1)
+            return
+
+
+def _wait(others: Sequence[subprocess.Popen[bytes]]) -> None:
+    for other in others:
+        other.wait()
+    _leave_with(others)
+
+
+def _leave_with(others: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End as another rank did, if one fails within a moment."""
+    until = time.monotonic() + GRACE
+    while any(other.poll() is None for other in others) and time.monotonic() < until:
+        if _failures(others):
+            break
+        time.sleep(0.05)
+    for code in _failures(others):
+        for other in others:
+            other.kill()
+        if code > 0:
+            raise SystemExit(code)
+        raise SystemExit(f"error: another process of this run was ended by signal {-code}.")
