@@ -1,0 +1,306 @@
+"""A sweep: many runs of one command, each an ordinary run, with a record each and one table.
+
+    runs/<sweep>/
+        <date>_<time>_<hash>/    the run folder of a job
+        jobs/<hash>.json         its record, written by the job when it ends, however it ends
+        jobs/<hash>.log          what it printed, and the trace of an error
+        sweep.csv                all records
+
+A job is known by the hash of its configuration. The same command again leaves alone what is
+finished, goes on with what was killed, and tries once more what failed. What diverged or was pruned
+would do so again. A job that another process is at is left to it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, open_dict
+
+from unlossy.errors import UserError
+from unlossy.models.weights import read_weights
+from unlossy.report.rows import collect
+from unlossy.report.table import print_table, spread
+from unlossy.training import folder as folders
+from unlossy.training import stages
+from unlossy.training.configs import build, resolved
+from unlossy.training.divergence import DivergedError
+from unlossy.training.launching import cluster
+from unlossy.training.pruning import PrunedError
+from unlossy.training.trainers import Watched, console, watched
+
+Status = Literal["finished", "failed", "diverged", "pruned", "running"]  # the last: elsewhere
+FINAL = ("diverged", "pruned")  # would end the same way again
+COLUMNS = ("job", "status", "objective", "run", "seconds", "error")
+# The loader's workers of a killed process hold its lock until they notice, at most 5 s later.
+ORPHANS = 10  # seconds
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the jobs of one command have in common; travels to them pickled.
+
+    Args:
+        folder: where everything of the sweep lies.
+        varied: the overrides in which jobs differ.
+        jobs: how many there are.
+        alone: whether one runs at a time, on this terminal: what it says is shown then.
+        trial: of an Optuna study, for the run's `trial`.
+    """
+
+    folder: Path
+    varied: tuple[str, ...]
+    jobs: int
+    alone: bool
+    trial: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a job ended.
+
+    Args:
+        job: its hash.
+        status: see `Status`.
+        objective: the best validated value of what the run monitors; None where nothing was.
+        run: name of the run folder, "" if there is none.
+        seconds: that the job took, of the last attempt only.
+        error: one sentence, "" if it finished.
+        overrides: what it was asked for, override -> value.
+        varied: those of them in which the jobs of its sweep differ.
+        trial: its number in the study, None in a grid.
+    """
+
+    job: str
+    status: Status
+    objective: float | None
+    run: str
+    seconds: float
+    error: str
+    overrides: dict[str, str]
+    varied: list[str]
+    trial: int | None
+
+    @property
+    def label(self) -> str:
+        """The job in the words of the command line."""
+        return " ".join(f"{key}={self.overrides.get(key, '')}" for key in self.varied) or self.job
+
+
+def run_job(
+    sweep: Sweep, cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str], number: int
+) -> Record:
+    """Do one job of a sweep, or what is left of it; whatever goes wrong ends up in its record.
+
+    Args:
+        sweep: to which it belongs.
+        cfg: a composed `conf/train.yaml`.
+        choices: the name chosen in each group.
+        overrides: what it was composed from.
+        number: of the job, from 0.
+    """
+    asked = dict(override.partition("=")[::2] for override in overrides)
+    trial = None if sweep.trial is None else sweep.trial["number"]
+    cfg = deepcopy(cfg)
+    with open_dict(cfg):
+        cfg.name, cfg.run_root, cfg.trial = sweep.folder.name, str(sweep.folder.parent), sweep.trial
+    try:
+        digest, wrong = folders.config_hash(resolved(cfg)), None
+    except UserError as error:
+        digest, wrong = folders.config_hash(asked), error
+    record = Record(digest, "failed", None, "", 0.0, "", asked, list(sweep.varied), trial)
+    place = sweep.folder / "jobs" / f"{digest}.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    name = f"job {number + 1} of {sweep.jobs}: {record.label}"
+    if (before := _ended(place, sweep.folder, digest)) is not None:
+        console.print(f"{name}: {before.status} before")
+        record = replace(record, **{key: getattr(before, key) for key in COLUMNS})
+        _write(place, record)
+        return record
+    with _held(place.with_suffix(".lock")) as mine:
+        if not mine:
+            console.print(f"{name}: another process is at it")
+            return replace(record, status="running")
+        console.print(name)
+        started = time.monotonic()
+        with _logged(place.with_suffix(".log"), sweep.alone) as log:
+            status, why = _train(cfg, choices, overrides, digest, wrong, log)
+        run = _newest(sweep.folder, digest)
+        record = replace(
+            record,
+            status=status,
+            objective=best_validated(run) if run and status == "finished" else None,
+            run=run.name if run else "",
+            seconds=round(time.monotonic() - started, 1),
+            error=why,
+        )
+        _write(place, record)
+    console.print(f"{name}: {status}{f': {why}' if why else ''}")
+    return record
+
+
+def _train(
+    cfg: DictConfig,
+    choices: Mapping[str, Any],
+    overrides: Sequence[str],
+    digest: str,
+    wrong: UserError | None,
+    log: TextIO,
+) -> tuple[Status, str]:
+    """Run the job's training, from its last checkpoint if there is one; return how it ended."""
+    try:
+        if wrong is not None:
+            raise wrong
+        holding = "stages" if cfg.stages else "checkpoints/last.ckpt"
+        if folders.runs_of(Path(cfg.run_root), cfg.name, digest, holding)[0]:
+            cfg.ckpt = "last"
+        stages.train(cfg, choices, overrides)
+    except DivergedError as error:
+        return "diverged", str(error)
+    except PrunedError as error:
+        return "pruned", str(error)
+    except UserError as error:
+        return "failed", str(error)
+    except Exception as error:
+        log.write(traceback.format_exc())
+        first = (str(error).splitlines() or [""])[0]
+        return "failed", f"{type(error).__name__}: {first} (trace in jobs/{digest}.log)"
+    return "finished", ""
+
+
+def _first_process() -> bool:
+    """Whether this is the first of the processes that do one job, which have not met yet."""
+    place = cluster()
+    return place is None or place.global_rank() == 0
+
+
+def _write(path: Path, record: Record) -> None:
+    if _first_process():
+        folders.write_json(path, asdict(record))
+
+
+def _ended(place: Path, folder: Path, digest: str) -> Record | None:
+    """Return the record of a job that need not run, made anew if it was killed before writing."""
+    before = _read(place)
+    if before is not None and before.status in FINAL:
+        return before
+    for run in reversed(folders.runs_of(folder.parent, folder.name, digest, "run.json")[0]):
+        card = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        if "seconds" in card:
+            if before is not None and before.status == "finished":
+                return before
+            best = best_validated(run)
+            return Record(digest, "finished", best, run.name, card["seconds"], "", {}, [], None)
+    return None
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        return Record(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is no record of a job ({error}); remove it.") from error
+
+
+def _newest(folder: Path, digest: str) -> Path | None:
+    """Return the newest run folder of a job."""
+    runs, _ = folders.runs_of(folder.parent, folder.name, digest, "run.json")
+    return runs[-1] if runs else None
+
+
+def best_validated(run: Path) -> float | None:
+    """Return the best validated value of what a run monitored, None if it was not trained."""
+    last = run / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return None
+    states = read_weights(last).get("callbacks", {}).values()
+    best = [state["best_model_score"] for state in states if "best_model_score" in state]
+    return float(best[0]) if best and best[0] is not None else None
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[bool]:
+    """Hold a lock, if no other process has it; ranks after the first go along with theirs."""
+    with ExitStack() as held:
+        mine = True
+        if _first_process():
+            try:
+                held.enter_context(FileLock(path, timeout=ORPHANS))
+            except Timeout:
+                mine = False
+        yield mine
+
+
+@contextmanager
+def _logged(path: Path, alone: bool) -> Iterator[TextIO]:
+    """Send what a job prints to a file, and if it is not alone on the terminal, what it says."""
+    if not _first_process():  # SLURM keeps what the others say
+        yield sys.stderr
+        return
+    with ExitStack() as stack:
+        log = stack.enter_context(path.open("a", encoding="utf-8", buffering=1))
+        stack.enter_context(redirect_stdout(log))
+        if not alone:
+            stack.enter_context(redirect_stderr(log))
+        yield log
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Return the records of all jobs of a sweep, in the order in which they ended."""
+    paths = sorted((folder / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    return [record for path in paths if (record := _read(path)) is not None]
+
+
+def write_csv(folder: Path) -> Path:
+    """Write `sweep.csv`: a line per job, in the columns of the varied overrides what it had."""
+    records = read_records(folder)
+    varied = list(dict.fromkeys(key for record in records for key in record.varied))
+    trial = ["trial"] if any(record.trial is not None for record in records) else []
+    path = folder / "sweep.csv"
+    temporary = path.with_suffix(f".{os.getpid()}")  # several processes may share a sweep
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, *trial, *varied])
+        for record in records:
+            cells = [getattr(record, column) for column in (*COLUMNS, *trial)]
+            writer.writerow([*cells, *(record.overrides.get(key, "") for key in varied)])
+    temporary.replace(path)
+    return path
+
+
+def conclude(folder: Path, records: Sequence[Record]) -> int:
+    """Print the table of a sweep's runs, what failed, and where the records are.
+
+    Args:
+        folder: of the sweep.
+        records: of the jobs of this command.
+
+    Returns:
+        1 if any of them failed or diverged, else 0.
+    """
+    path = write_csv(folder)
+    if any(folder.glob("*/rows.csv")):
+        print_table([], spread(collect(folder)))
+    failed = [record for record in records if record.status in ("failed", "diverged")]
+    for record in failed:
+        console.print(f"{record.status}: {record.label}: {record.error}", style="red")
+    console.print(f"{len(records) - len(failed)} of {len(records)} jobs: {path}")
+    return 1 if failed else 0
+
+
+def objective_of(cfg: DictConfig) -> Watched:
+    """Return what the runs of a configuration are best in."""
+    return watched(cfg.monitor, build(cfg.model), build(cfg.metrics))
