@@ -8,6 +8,7 @@ same model, loss and degradation differ in a setting, `collect` writes the diffe
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import math
 from collections import Counter, defaultdict
@@ -29,7 +30,7 @@ INPUT = "input"  # the model name of the untouched input
 CIRCUMSTANCES = (
     *("seed", "ckpt", "run_root", "name", "logger", "device", "checkpoint_every", "test"),
     *("save", "baselines", "metrics", "trainer.enable_progress_bar", "trainer.log_every_n_steps"),
-    *("data.workers", "data.seed", "data.source", "data.degradation"),
+    *("trial", "data.workers", "data.seed", "data.source", "data.degradation"),
 )
 # Setting -> the one that conf/schedule takes it from, unless a user set both.
 COPIES = {"schedule.max_lr": "optimizer.lr", "schedule.total_steps": "trainer.max_steps"}
@@ -170,18 +171,21 @@ def collect(root: Path) -> list[Row]:
     Raises:
         UserError: as `find_runs`, or a damaged `rows.csv`.
     """
-    # What a run says of its own model counts more than a later eval.py, which has no trainer.
-    runs = sorted(find_runs(root), key=lambda run: run.has_recipe)
+    found = find_runs(root)
+    recipes = {run.folder: recipe for run in found if (recipe := _recipe(run, root))}
+    # What a run says of its own model counts more than an eval.py that does not tell whose it was.
+    runs = sorted(found, key=lambda run: run.folder in recipes)
     _name_degradations(runs)
     peers = defaultdict(list)
     for run in runs:
-        peers[run.trained].append(run)
+        peers[run.trained].append(recipes.get(run.folder, run))
     results: dict[tuple[Any, ...], list[Row]] = {}
     for run in runs:
-        setting = _difference(run, peers[run.trained]) if run.trained else ""
-        if run.trained and not run.has_recipe:
-            recipes = [peer for peer in peers[run.trained] if peer.has_recipe]
-            if any(_difference(peer, recipes) for peer in recipes):  # which of them is not told
+        told = recipes.get(run.folder, run)
+        setting = _difference(told, peers[run.trained]) if run.trained else ""
+        if run.trained and not told.has_recipe:
+            known = [peer for peer in peers[run.trained] if peer.has_recipe]
+            if any(_difference(peer, known) for peer in known):  # which of them is not told
                 setting = f"in {run.folder.relative_to(root).as_posix()}"
         add_gains(run.rows)
         for row in run.rows:
@@ -224,6 +228,16 @@ def add_gains(rows: Iterable[Row]) -> None:
 def _seed(row: Row, run: Run) -> int:
     seed = number(row, "seed")
     return int(run.card.get("seed") or 0) if seed is None else int(seed)
+
+
+def _recipe(run: Run, root: Path) -> Run | None:
+    """Return the run that tells how a run's model was trained: itself, or its checkpoint's."""
+    if run.has_recipe or not run.card.get("checkpoint"):
+        return run if run.has_recipe else None
+    named = Path(str(run.card["checkpoint"])).parent.parent.name  # date and hash: of one run only
+    card = next(root.rglob(f"{glob.escape(named)}/run.json"), None)
+    origin = Run(card.parent, read_json(card), []) if card and named else None
+    return origin if origin and origin.has_recipe else None
 
 
 def _name_degradations(runs: list[Run]) -> None:
