@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -80,6 +80,7 @@ class Enhancer(LightningModule):
         self.card = dict(card)
         self.seed = seed
         self.rows: list[dict[str, Any]] = []
+        self._to_take_back: dict[str, Any] = {}
         self._make_optimizer = optimizer
         self._make_schedule = schedule
         # Steps taken by the model, then by each player: the gates shut now and then.
@@ -213,8 +214,29 @@ class Enhancer(LightningModule):
         return [first, *({"optimizer": player.make_optimizer()} for player in players)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the card that lets `unlossy.load` rebuild the model without Hydra."""
+        """Add the card that lets `unlossy.load` rebuild the model, and what each rank has kept."""
         checkpoint["unlossy"] = self.card
+        if ranks.world() > 1:
+            checkpoint["of_ranks"] = ranks.gathered([self._kept()])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember what each rank had kept, if there were as many."""
+        of_ranks = checkpoint.get("of_ranks", [])
+        if len(of_ranks) == ranks.world():
+            self._to_take_back = of_ranks[ranks.rank()]
+
+    def on_train_start(self) -> None:
+        """Take it back: the state dict was the first rank's."""
+        for name, state in self._to_take_back.items():
+            self.get_submodule(name).set_extra_state(state)
+
+    def _kept(self) -> dict[str, Any]:
+        """Return what is no parameter or buffer: the images that a discriminator has been shown."""
+        return {
+            name: module.get_extra_state()
+            for name, module in self.named_modules()
+            if type(module).get_extra_state is not nn.Module.get_extra_state
+        }
 
 
 def introduce(model: EnhancementModel, objective: Objective) -> None:
