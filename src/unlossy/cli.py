@@ -203,6 +203,8 @@ def report() -> None:
     parser = argparse.ArgumentParser(prog="report", description="Tables and plots of all runs.")
     parser.add_argument("root", type=Path, metavar="DIR", nargs="?", default=Path("runs"))
     parser.add_argument("--out", type=Path, help="folder to write (default DIR/report)")
+    parser.add_argument("--publish", type=Path, metavar="FOLDER", help="write rows, cards, figures")
+    parser.add_argument("--tables", action="store_true", help="remake tables of Markdown files here")
     study = parser.add_argument_group("real or generated?", "of one run's frames (save=true)")
     study.add_argument("--study", type=Path, metavar="HTML", help="write a page that asks people")
     study.add_argument("--of", metavar="LABEL", help="whose frames, such as pixelsr:t1")
@@ -218,6 +220,14 @@ def report() -> None:
             from unlossy.report.study import read_answers
 
             print(*read_answers(options.answers), sep="\n")
+        elif options.tables:
+            from unlossy.report.published import rewrite
+
+            print(*rewrite(Path.cwd()) or ["every table is what its CSV file says"], sep="\n")
+        elif options.publish:
+            from unlossy.report.lab_book import publish
+
+            print(*publish(options.root, options.publish), sep="\n")
         elif options.study:
             from unlossy.report.study import write_study
 
