@@ -289,7 +289,7 @@ class _Plot:
             line = next((k for k, end in enumerate(free) if begin >= end), None)
             if line is not None:
                 free[line] = begin + width + LETTER
-                self._text(begin, -GAP - line * LINE, name)
+                self._text(begin, -2 * GAP - line * LINE, name)
                 self._stroke(f"M{across:.1f} 0V{HEIGHT:.0f}", 'stroke-dasharray="2 4"', 0.4)
         self.top += LINE * sum(end > 0 for end in free)
 
