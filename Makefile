@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-gpu lint format bench doctor fetch clean
+.PHONY: help install train test test-slow test-gpu lint format bench report doctor fetch clean
 
 help:  ## Say what there is to make (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ format: $(STAMP)  ## Put the code into the house's format
 
 bench: $(STAMP)  ## Measure speed and memory side by side against the reference paths
 	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN) "$$script" $(ARGS) || exit 1; done
+
+report: $(STAMP)  ## Make the report of runs/: a page to open in a browser, and a Markdown one
+	$(RUN) report.py $(ARGS)
 
 doctor: $(STAMP)  ## Say what this machine has, what is missing and how to mend it
 	$(VENV)/bin/unlossy doctor

@@ -1,7 +1,7 @@
 """The doors: `unlossy train | eval | enhance | report | fetch | doctor`, also as scripts.
 
-A user's mistake ends in one sentence and exit code 2; a configuration that Hydra itself refuses,
-in Hydra's message and exit code 1; Ctrl-C in 130. Anything else is a defect and shows its trace.
+A user's mistake ends in one sentence and exit code 2, Ctrl-C in 130. Anything else is a defect and
+shows its trace.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -78,25 +78,28 @@ def evaluate() -> None:
 
 
 def _hydra(config_name: str, start: Callable[[DictConfig, DictConfig], None]) -> None:
+    from unlossy import choices
+
+    script = Path(sys.argv[0]).name
+    program = f"python {script}" if script.endswith(".py") else f"unlossy {config_name}"
+    answer = choices.answer(CONF, config_name, program, sys.argv[1:])
+    if answer is not None:
+        print(answer)
+        return
+
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    def task(cfg: DictConfig) -> None:
-        with refusing():
-            start(cfg, cast("DictConfig", HydraConfig.get()))
+    from unlossy import refusals
 
-    with refusing():
-        _refuse_null_groups(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
+    with refusing(), refusals.told(CONF, config_name, sys.argv[1:]) as composed:
 
+        def task(cfg: DictConfig) -> None:
+            composed()
+            with refusing():
+                start(cfg, cast("DictConfig", HydraConfig.get()))
 
-def _refuse_null_groups(overrides: Sequence[str]) -> None:
-    """Say what Hydra 1.3 ends in a traceback about: `model@baselines.gaussian=null`."""
-    for override in overrides:
-        key, _, value = override.partition("=")
-        group = key.lstrip("+").partition("@")[0]
-        if value in ("", "null") and "=" in override and (CONF / group).is_dir():
-            raise UserError(f"{override} chooses nothing; to leave it out, write ~{key} instead.")
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
 
 
 def enhance() -> None:
@@ -235,9 +238,10 @@ def report() -> None:
         elif options.proxy:
             print(_proxy(options.root, options.of, options.seed))
         else:
-            from unlossy.report.markdown import write_report
+            from unlossy.report import write_page, write_report
 
-            print(write_report(options.root, options.out or options.root / "report"))
+            out = options.out or options.root / "report"
+            print(write_report(options.root, out), write_page(options.root, out), sep="\n")
 
 
 def _proxy(run: Path, label: str, seed: int) -> str:

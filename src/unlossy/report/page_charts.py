@@ -1,0 +1,90 @@
+"""The charts of the page: validation against steps, metrics against rate, gains of every clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from unlossy.report.charts import gains_chart, rate_distortion_chart, steps_chart
+from unlossy.report.markup import Markup, choice, element, joined
+from unlossy.report.plots import TITLES, read_curves
+from unlossy.report.rows import Row, grouped, label, number
+from unlossy.report.table import spread
+
+RATE_METRICS = (
+    ("psnr", "PSNR, dB (higher is better)"),
+    ("lpips_alex", "LPIPS (lower is better)"),
+)
+
+
+def charts(rows: Sequence[Row], root: Path) -> Markup:
+    """Return the section's content, empty where nothing was trained nor degraded in several ways.
+
+    Args:
+        rows: of `rows.collect`.
+        root: the folder that it collected from.
+    """
+    steps, of_sources = _steps(rows, root), []
+    sources = grouped(rows, "source")
+    for (source,), members in sources.items():
+        if parts := joined([_rates(source, members), _gains(source, members)]):
+            of_sources.append(element("div", parts, data_source=source))
+    names = [(name, name) for (name,) in sources]
+    controls = element("div", choice("source", "Source", names), class_="controls")
+    return joined([steps, *([controls, *of_sources] if of_sources else [])])
+
+
+def _steps(rows: Sequence[Row], root: Path) -> Markup:
+    curves = [
+        (label(members[-1]), read_curves(root / run))
+        for (run,), members in grouped((row for row in rows if row["loss"]), "run").items()
+    ]
+    found = {metric for _, metrics in curves for metric in metrics}
+    ordered = [*(each for each in TITLES if each in found), *sorted(found - TITLES.keys())]
+    drawn = [
+        steps_chart(
+            [(name, metrics[metric]) for name, metrics in curves if metric in metrics],
+            TITLES.get(metric, metric),
+        )
+        for metric in ordered
+    ]
+    return _group("Validation against steps", drawn)
+
+
+def _rates(source: str, rows: Sequence[Row]) -> Markup:
+    """Return a chart per metric where the source was degraded in several ways."""
+    lines = [line for line in spread(rows) if number(line, "bpp") is not None]
+    if len({line["degradation"] for line in lines}) < 2:
+        return Markup("")
+    drawn = []
+    for key, title in RATE_METRICS:
+        series: dict[str, list[tuple[float, float, str]]] = {}
+        for line in lines:
+            if (value := number(line, key)) is not None:
+                point = (line["bpp"], value, line["degradation"])
+                series.setdefault(label(line), []).append(point)
+        drawn.append(rate_distortion_chart(series, "bits per pixel", title))
+    return _group(f"{source}: against rate", drawn)
+
+
+def _gains(source: str, rows: Sequence[Row]) -> Markup:
+    """Return a chart per degradation and trained model, of its newest run."""
+    parts = []
+    trained = grouped((row for row in rows if row["loss"]), "degradation")
+    for (degradation,), members in trained.items():
+        drawn = []
+        for recipe in grouped(members, "model", "loss", "setting").values():
+            newest = list(grouped(recipe, "run").values())[-1]
+            gains = [(r["clip"], gain) for r in newest if (gain := number(r, "gain")) is not None]
+            drawn.append(gains_chart(gains, label(recipe[0])))
+        parts.append(
+            _group(f"{source}, {degradation}: what every clip gained over the input", drawn)
+        )
+    return joined(parts)
+
+
+def _group(title: str, drawn: Iterable[str]) -> Markup:
+    figures = [element("figure", Markup(chart)) for chart in drawn if chart]
+    if not figures:
+        return Markup("")
+    return joined([element("h3", title), element("div", *figures, class_="charts")])

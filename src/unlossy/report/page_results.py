@@ -1,0 +1,351 @@
+"""The numbers of the page: models by degradations, pairs of models, and every clip.
+
+Every table is in the HTML, one per choice of source and metric; the script shows the chosen one,
+and where no script runs they stand below each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Literal
+
+from unlossy.report.markup import Cell, Head, Markup, choice, element, joined, table
+from unlossy.report.paired import Comparison
+from unlossy.report.rows import INPUT, Row, grouped, label, number
+from unlossy.report.table import (
+    COLUMNS,
+    EXTRA,
+    FLICKER_READING,
+    PICTURES_READING,
+    READING,
+    Column,
+    cell_text,
+    cell_value,
+    filled_columns,
+    marks,
+)
+
+EVERY = (*COLUMNS, *(column for columns, _ in EXTRA for column in columns))
+FIRST = ("psnr", "gain", "ssim", "lpips_alex")  # shown unasked
+OF_CLIPS = tuple(column for column in EVERY if column.key in (*FIRST, "flicker_flat", "nll"))
+DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: "neither way is better"}
+BAR, TALL = 200.0, 20.0  # a drawn interval, in units of its own
+MOST_PAIRS = 40  # in one table
+
+
+def results(lines: Sequence[Row]) -> Markup:
+    """Return the section's content: models by degradations, then every column of each.
+
+    Args:
+        lines: of `table.spread`.
+    """
+    metrics = filled_columns(lines, EVERY)
+    parts, several = [], False
+    for (source,), members in grouped(lines, "source").items():
+        by_degradation = grouped(members, "degradation")
+        if len(by_degradation) > 1:
+            several = True
+            for column in metrics:
+                if filled_columns(members, [column]):
+                    made = _matrix(source, column, list(by_degradation.values()))
+                    parts.append(_part(made, source, metric=column.key))
+        whole = [_lines(group, open_=len(by_degradation) == 1) for group in by_degradation.values()]
+        parts.append(element("div", *whole, data_source=source))
+    of_metrics = [(column.key, _titled(column)) for column in metrics] if several else []
+    more = element("input", type="checkbox", id="every-column")
+    controls = element(
+        "div",
+        choice("source", "Source", _names(lines, "source")),
+        choice("metric", "Metric", of_metrics),
+        element("label", more, " Every column", class_="check"),
+        class_="controls",
+    )
+    reading = element(
+        "details",
+        element("summary", "What the columns say"),
+        *(element("p", text) for text in (READING, FLICKER_READING, PICTURES_READING)),
+    )
+    return joined([controls, *parts, reading])
+
+
+def _titled(column: Column) -> str:
+    return f"{column.title} ({DIRECTIONS[column.better]})" if column.better else column.title
+
+
+def _names(rows: Sequence[Row], key: str) -> list[tuple[str, str]]:
+    return [(name, name) for (name,) in grouped(rows, key)]
+
+
+def _part(made: Markup, source: str, **chosen: str) -> Markup:
+    """Return what is shown where these are chosen; `metric="psnr"` of the select `metric`."""
+    return element("div", made, data_source=source, **{f"data_{k}": v for k, v in chosen.items()})
+
+
+def named(row: Row) -> Markup:
+    """Return a model's name, what tells it apart, and how many seeds it stands for, if several."""
+    further = [str(row[key]) for key in ("loss", "setting") if row.get(key)]
+    if row.get("seeds", 1) > 1:
+        further.append(f"{row['seeds']} seeds")
+    name = element("span", str(row["model"]), class_="model")
+    if not further:
+        return name
+    return joined([name, element("span", " ", " · ".join(further), class_="further")])
+
+
+def best_first(lines: Sequence[Row], column: Column) -> list[Row]:
+    """Return the lines sorted by a column, best first; those without a value last."""
+    sign = column.better or 1
+
+    def place(line: Row) -> tuple[bool, float]:
+        value = number(line, column.key)
+        return value is None, -sign * (value or 0.0)
+
+    return sorted(lines, key=place)
+
+
+def _order(column: Column, columns: Sequence[Column]) -> Literal["ascending", "descending"] | None:
+    """Return how lines stand in a column that come best first by the first of all."""
+    if column != columns[0]:
+        return None
+    return "ascending" if column.better < 0 else "descending"
+
+
+def _matrix(source: str, column: Column, groups: Sequence[Sequence[Row]]) -> Markup:
+    """Return a table of models by degradations for one metric."""
+    cells: dict[str, dict[str, Cell]] = {}
+    first: dict[str, Row] = {}
+    for lines in groups:
+        for line, mark in zip(lines, marks(lines, column), strict=True):
+            first.setdefault(label(line), line)
+            cell = Cell(cell_text(line, column), cell_value(line, column), mark)
+            cells.setdefault(label(line), {})[line["degradation"]] = cell
+    names = [lines[0]["degradation"] for lines in groups]
+
+    def mean(key: str) -> tuple[int, float]:
+        values = [cell.value for cell in cells[key].values() if isinstance(cell.value, float)]
+        return -len(values), -(column.better or 1) * (fmean(values) if values else 0.0)
+
+    heads = [Head("model", kind="text"), *(Head(name, column.better) for name in names)]
+    made = [
+        [
+            Cell(named(first[key] | {"seeds": 1}), key),
+            *(cells[key].get(name, Cell("", None)) for name in names),
+        ]
+        for key in sorted(cells, key=mean)
+    ]
+    title = f"{source}: {_titled(column)}"
+    return joined([element("h3", title), table(title, heads, made)])
+
+
+def _lines(lines: Sequence[Row], *, open_: bool) -> Markup:
+    """Return a table of all columns of one source and degradation, folded unless it is the only."""
+    filled = filled_columns(lines, EVERY)
+    shown = best_first(lines, filled[0]) if filled else list(lines)
+    texts = {column.key: marks(shown, column) for column in filled}
+    heads = [
+        Head("model", kind="text"),
+        *(
+            Head(c.title, c.better, "number" if c.key in FIRST else "more", order=_order(c, filled))
+            for c in filled
+        ),
+    ]
+    made = [
+        [
+            Cell(named(line), label(line)),
+            *(Cell(cell_text(line, c), cell_value(line, c), texts[c.key][place]) for c in filled),
+        ]
+        for place, line in enumerate(shown)
+    ]
+    first = lines[0]
+    exact = f", {first['exact']} of them exact and counted apart" if first["exact"] else ""
+    title = f"{first['source']}, {first['degradation']}"
+    counts = f"{first['clips']} clips, {first['frames']} frames{exact}."
+    content = joined(
+        [
+            element("p", counts, class_="note"),
+            table(f"Every model on {title}", heads, made),
+        ]
+    )
+    if open_:
+        return joined([element("h3", title), content])
+    return element("details", element("summary", f"{title}, metric by metric"), content)
+
+
+def pairs(found: Sequence[Comparison]) -> Markup:
+    """Return a table of pairs per source, degradation and metric, intervals drawn around zero.
+
+    Of more than `MOST_PAIRS` pairs those with the best of the metric are shown.
+    """
+    columns = [column for column in EVERY if any(c.column == column.key for c in found)]
+    parts = []
+    for column in columns:
+        groups: dict[tuple[str, str], list[Comparison]] = {}
+        for each in found:
+            if each.column == column.key:
+                groups.setdefault((each.source, each.degradation), []).append(each)
+        for (source, degradation), members in groups.items():
+            made = _pairs(members, column, f"{source}, {degradation}: {_titled(column)}")
+            parts.append(_part(made, source, pair=column.key))
+    sources = list(dict.fromkeys(each.source for each in found))
+    controls = element(
+        "div",
+        choice("source", "Source", [(name, name) for name in sources]),
+        choice("pair", "Metric", [(column.key, _titled(column)) for column in columns]),
+        class_="controls",
+    )
+    return joined([controls, *parts])
+
+
+def _pairs(every: Sequence[Comparison], column: Column, title: str) -> Markup:
+    found, said = list(every), Markup("")
+    if len(every) > MOST_PAIRS:
+        best = _winner(every, column)
+        found = [each for each in every if best in (each.first, each.second)]
+        text = f"Of {len(every)} pairs, those with the best in this metric: {best}."
+        said = element("p", text, class_="note")
+    limits = [limit for each in found for limit in (each.low, each.high) if limit is not None]
+    widest = max(map(abs, [*limits, *(each.mean for each in found)])) or 1.0
+    form = column.form.lstrip("+")
+    lines = []
+    for each in found:
+        text = "one clip"
+        if each.low is not None and each.high is not None:
+            text = f"{each.low:+{form}} to {each.high:+{form}}"
+        name = joined([each.first, element("span", " − ", class_="further"), each.second])
+        lines.append(
+            [
+                Cell(element("span", name, class_="certain") if each.certain else name, each.first),
+                Cell(f"{each.mean:+{form}}", each.mean, "best" if each.certain else ""),
+                Cell(_interval(each, widest, column.better), each.mean),
+                Cell(text, each.low),
+                Cell(_share(each.probability), each.probability),
+                Cell("" if each.seeds_std is None else f"{each.seeds_std:{form}}", each.seeds_std),
+                Cell(str(each.clips), float(each.clips)),
+            ]
+        )
+    heads = [
+        Head("first − second", kind="text"),
+        Head("difference", column.better),
+        Head("second better | first better", column.better, "text"),
+        Head("95 % interval"),
+        Head("first is better", 1),
+        Head("± over seeds"),
+        Head("clips"),
+    ]
+    if not any(each.seeds_std is not None for each in found):
+        heads.pop(5)
+        lines = [[*line[:5], line[6]] for line in lines]
+    return joined([element("h3", title), said, table(title, heads, lines, "pairs")])
+
+
+def _winner(found: Sequence[Comparison], column: Column) -> str:
+    """Return the model that is better in most of its pairs."""
+    won = Counter(
+        each.first if each.mean * (column.better or 1) > 0 else each.second for each in found
+    )
+    return won.most_common(1)[0][0]
+
+
+def _share(probability: float | None) -> str:
+    if probability is None:
+        return ""
+    if 0.01 <= probability <= 0.99:
+        return f"{probability:.0%}"
+    return "> 99%" if probability > 0.5 else "< 1%"
+
+
+def _interval(each: Comparison, widest: float, better: Literal[-1, 0, 1]) -> Markup:
+    """Draw mean and interval; right of zero the first is better, whichever way that is."""
+    sign = better or 1
+
+    def x(value: float) -> str:
+        return f"{BAR / 2 * (1 + 0.94 * sign * value / widest):.1f}"
+
+    middle = TALL / 2
+    low, high = (each.mean if limit is None else limit for limit in (each.low, each.high))
+    drawn = [
+        f'<line class="zero" x1="{BAR / 2}" x2="{BAR / 2}" y1="0" y2="{TALL}"/>',
+        f'<line class="interval" x1="{x(low)}" x2="{x(high)}" y1="{middle}" y2="{middle}"/>',
+        f'<circle cx="{x(each.mean)}" cy="{middle}" r="3.5"/>',
+    ]
+    return element(
+        "svg",
+        *map(Markup, drawn),
+        viewBox=f"0 0 {BAR:g} {TALL:g}",
+        aria_hidden="true",
+        class_="certain bar" if each.certain else "bar",
+    )
+
+
+def clips(rows: Sequence[Row]) -> Markup:
+    """Return tables of clips by models, one per source, degradation and metric."""
+    metrics = filled_columns(rows, OF_CLIPS)
+    parts = []
+    for (source, degradation), members in grouped(rows, "source", "degradation").items():
+        for column in metrics:
+            if filled_columns(members, [column]):
+                made = _clips(members, column, f"{source}, {degradation}: {_titled(column)}")
+                parts.append(_part(made, source, clip=column.key))
+    search = element("input", type="search", id="filter", autocomplete="off", spellcheck="false")
+    controls = element(
+        "div",
+        choice("source", "Source", _names(rows, "source")),
+        choice("clip", "Metric", [(column.key, _titled(column)) for column in metrics]),
+        element("label", "Clips that contain ", search, class_="needs-script"),
+        element("output", for_="filter", class_="note"),
+        class_="controls",
+    )
+    return joined([controls, *parts])
+
+
+def _clips(rows: Sequence[Row], column: Column, title: str) -> Markup:
+    models = grouped(rows, "model", "loss", "setting")
+
+    def mean(key: tuple[str, ...]) -> tuple[bool, float]:
+        values = [value for row in models[key] if (value := number(row, column.key)) is not None]
+        return key[0] != INPUT, -(column.better or 1) * (fmean(values) if values else 0.0)
+
+    keys = [
+        key
+        for key in sorted(models, key=mean)
+        if any(number(row, column.key) is not None for row in models[key])
+        and not (key[0] == INPUT and column.key == "gain")
+    ]
+    lines = []
+    for (clip,), members in grouped(rows, "clip").items():
+        by_model = grouped(members, "model", "loss", "setting")
+        values: list[float | None] = []
+        for key in keys:
+            known = [v for r in by_model.get(key, []) if (v := number(r, column.key)) is not None]
+            values.append(fmean(known) if known else None)
+        best = _best([value for value in values if value is not None], column)
+        rate = number(members[0], "bpp")
+        lines.append(
+            [
+                Cell(clip, clip),
+                Cell(f"{number(members[0], 'frames') or 0:.0f}", number(members[0], "frames")),
+                Cell("" if rate is None else f"{rate:.3g}", rate),
+                *(_of_clip(value, best, column) for value in values),
+            ]
+        )
+    heads = [
+        Head("clip", kind="text"),
+        Head("frames"),
+        Head("bpp"),
+        *(Head(label(models[key][0]), column.better) for key in keys),
+    ]
+    return joined([element("h3", title), table(f"Every clip of {title}", heads, lines, "clips")])
+
+
+def _best(values: Sequence[float], column: Column) -> float | None:
+    if len(values) < 2 or not column.better:
+        return None
+    return max(values) if column.better > 0 else min(values)
+
+
+def _of_clip(value: float | None, best: float | None, column: Column) -> Cell:
+    if value is None:
+        return Cell("exact" if column.key == "psnr" else "", None)
+    return Cell(format(value, column.form), value, "best" if value == best else "")
