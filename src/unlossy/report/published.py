@@ -10,14 +10,16 @@ The file lies beside the Markdown. `table` has a line per model, means over clip
 seeds, the best of a column bold; `paired` one per pair, by the bootstrap of `paired.py`. A region
 without a line break inside holds the one comparison that it asks for, to be read in a sentence.
 
-    models    which, in this order; `label = shown as`; all if left out
+    models    which, in this order; `name = shown as`; all if left out. A name is the model's in
+              the file, with loss and setting where it needs them to be the only one
     columns   `key`, `key:.3f = title`, or `{key:.2f} ({other:.2f}) = title`: of the latter the
               first number alone where another is missing
     across    `degradation: gif = D = 1 | ...`: a block of columns for each value of a column
     pairs     `a - b | c - d`; every pair of the models if left out
     title     at the head of the first column; may name `{clips}`, `{frames}` of the first line
 
-Any other option keeps the rows whose column of that name holds this text.
+Any other option keeps the rows whose column of that name holds this text. Clips of all sources that
+are kept count alike.
 """
 
 from __future__ import annotations
@@ -106,10 +108,10 @@ def _made(region: Region) -> str:
     rows = _rows(region)
     if region.kind == "table":
         return _table(region, rows)
-    pairs = _pairs(region, rows)
+    names, pairs = _pairs(region, rows)
     columns = _columns(region, rows)
     if not region.inline:
-        return paired.table(pairs, columns, _names(region), region.options.get("title", ""))
+        return paired.table(pairs, columns, names, region.options.get("title", ""))
     if len(pairs) != 1:
         raise UserError(f"a sentence has room for one comparison, not {len(pairs)}.")
     return pairs[0].text(columns[0].form).replace("**", "")
@@ -151,8 +153,37 @@ def _listed(text: str) -> dict[str, str]:
     return {key.strip(): shown.strip() or key.strip() for key, _, shown in parts}
 
 
-def _names(region: Region) -> dict[str, str]:
-    return _listed(region.options["models"]) if "models" in region.options else {}
+def _by_model(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return the rows by the label of their model.
+
+    Raises:
+        UserError: they are of several degradations, which nobody means to average.
+    """
+    rows = list(rows)
+    if len(media := {row["degradation"] for row in rows}) > 1:
+        raise UserError(f'choose one degradation="...": {", ".join(sorted(media))}.')
+    return {label(found[0]): found for found in grouped(rows, "model", "loss", "setting").values()}
+
+
+def _label(name: str, labels: Iterable[str]) -> str:
+    """Return the label of the only model that goes by a name.
+
+    Raises:
+        UserError: no model does, or several.
+    """
+    labels = list(labels)
+    found = [name] if name in labels else [one for one in labels if one.split(" ")[0] == name]
+    if len(found) != 1:
+        raise UserError(f"{name} is not one model; there are {', '.join(labels)}.")
+    return found[0]
+
+
+def _names(region: Region, labels: Sequence[str]) -> dict[str, str]:
+    """Return how each model is shown, by label, in the order asked for."""
+    asked = _listed(region.options["models"]) if "models" in region.options else {}
+    return {_label(name, labels): shown for name, shown in asked.items()} or {
+        name: name for name in labels
+    }
 
 
 def _columns(region: Region, rows: Sequence[Row]) -> list[Column]:
@@ -176,86 +207,72 @@ def _columns(region: Region, rows: Sequence[Row]) -> list[Column]:
 def _table(region: Region, rows: Sequence[Row]) -> str:
     """Return the Markdown table of a region, a block of columns per value of `across`."""
     key, _, values = region.options.get("across", "").partition(":")
-    blocks = (
-        {
-            shown: [row for row in rows if str(row[key]) == value]
+    blocks = {"": rows}
+    if key:
+        blocks = {
+            shown: [row for row in rows if row.get(key) == value]
             for value, shown in _listed(values).items()
         }
-        if key
-        else {"": rows}
-    )
-    lines = {shown: _lines(members) for shown, members in blocks.items()}
-    first = next(iter(lines.values()))
-    names = _names(region) or {name: name for members in lines.values() for name in members}
-    columns = _columns(region, list(first.values()))
-    titles, cells = [], []
-    for shown, members in lines.items():
-        chosen = [name for name in names if name in members]
+    lines = {block: _lines(members) for block, members in blocks.items()}
+    names = _names(region, list(dict.fromkeys(name for each in lines.values() for name in each)))
+    first = [*next(iter(lines.values())).values()]
+    columns = _columns(region, first)
+    head = region.options.get("title", "model").format(**(first[0] if first else {}))
+    table = [[head], *([shown] for shown in names.values())]
+    for block, members in lines.items():
         for column in columns:
-            titles.append(
-                f"{shown} {column.title}".strip() if len(columns) > 1 or not key else shown
-            )
-            marked = marks([members[name] for name in chosen], column)
-            texts = (_text(members[name], column) for name in chosen)
-            cells.append({n: _set(t, m) for n, t, m in zip(chosen, texts, marked, strict=True)})
-    for name in names:
-        if not any(name in column for column in cells):
-            raise UserError(f"there is no model {name}; there are {', '.join(first)}.")
-    head = region.options.get("title", "model").format(**next(iter(first.values())))
-    text = [_line([head, *titles]), _line(["---", *("---:" for _ in titles)])]
-    text += [
-        _line([shown, *(column.get(name, "") for column in cells)]) for name, shown in names.items()
-    ]
-    return "\n".join(text)
+            named = block and len(columns) == 1
+            table[0].append(block if named else f"{block} {column.title}".strip())
+            chosen = [members[name] for name in names if name in members]
+            texts = {
+                label(line): _text(line, column, m)
+                for line, m in zip(chosen, marks(chosen, column), strict=True)
+            }
+            for cells, name in zip(table[1:], names, strict=True):
+                cells.append(texts.get(name, ""))
+    table.insert(1, ["---", *("---:" for _ in table[0][1:])])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 
-def _lines(rows: Sequence[Row]) -> dict[str, Row]:
-    """Return the mean of every number over clips and seeds by the label of the model."""
+def _lines(rows: Iterable[Row]) -> dict[str, Row]:
+    """Return the mean of every number over clips and seeds, by the label of the model."""
+    rows = [{**row, "source": ""} for members in _by_model(rows).values() for row in members]
     numbers = {key for row in rows for key, value in row.items() if isinstance(value, float)}
     means = (*MEANS, *sorted(numbers - NOT_AVERAGED - {*MEANS}))
     return {label(line): line for line in spread(rows, means)}
 
 
-def _text(line: Row, column: Column) -> str:
+def _text(line: Row, column: Column, mark: str) -> str:
+    """Return a cell; of a template the first number alone where another is missing."""
     if "{" not in column.form:
-        return cell_text(line, column)
-    if number(line, column.key) is None:
-        return ""
-    fields = FIELD.findall(column.form)
-    if any(number(line, key) is None for key, _ in fields):
-        key, form = fields[0]
-        return f"{line[key]:{form}}"
-    return column.form.format(**line)
+        text = cell_text(line, column)
+    elif number(line, column.key) is None:
+        text = ""
+    else:
+        fields = FIELD.findall(column.form)
+        whole = all(number(line, key) is not None for key, _ in fields)
+        text = column.form.format(**line) if whole else f"{line[column.key]:{fields[0][1]}}"
+    return {"": "{}", "best": "**{}**", "noise": "{} ~"}[mark].format(text) if text else ""
 
 
-def _set(text: str, mark: str) -> str:
-    forms = {"": "{}", "best": "**{}**", "noise": "{} ~"}
-    return forms[mark].format(text) if text else ""
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _pairs(region: Region, rows: Sequence[Row]) -> list[paired.Comparison]:
-    """Return the comparisons that a region asks for.
+def _pairs(region: Region, rows: Iterable[Row]) -> tuple[dict[str, str], list[paired.Comparison]]:
+    """Return how models are shown, and the comparisons that a region asks for.
 
     Raises:
         UserError: a pair names no model of the file, or the two share no clip.
     """
-    models = {
-        label(members[0]): members for members in grouped(rows, "model", "loss", "setting").values()
-    }
+    models = _by_model(rows)
+    names = _names(region, list(models)) if "models" in region.options else {}
+    pairs = list(combinations(names or models, 2))
     if "pairs" in region.options:
-        asked = [tuple(pair.split(" - ", 1)) for pair in _listed(region.options["pairs"])]
-    else:
-        asked = list(combinations(_names(region) or models, 2))
-    columns, found = _columns(region, rows), []
-    for pair in asked:
-        if len(pair) != 2 or any(name not in models for name in pair):
-            raise UserError(f"no pair {' - '.join(pair)}; there are {', '.join(models)}.")
-        compared = [paired.compare(models[pair[0]], models[pair[1]], column) for column in columns]
+        asked = [pair.partition(" - ")[::2] for pair in _listed(region.options["pairs"])]
+        pairs = [(_label(first, models), _label(second, models)) for first, second in asked]
+        names = {_label(name, models): name for pair in asked for name in pair} | names
+    columns = _columns(region, [row for members in models.values() for row in members])
+    found = []
+    for first, second in pairs:
+        compared = [paired.compare(models[first], models[second], each) for each in columns]
         if not any(compared):
-            raise UserError(f"{' - '.join(pair)} have no clip in common.")
+            raise UserError(f"{first} and {second} have no clip in common.")
         found += [one for one in compared if one]
-    return found
+    return names, found
