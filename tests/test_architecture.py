@@ -35,6 +35,8 @@ MAY_IMPORT = {
     "checkpoint": frozenset({"sample", "models", "networks"}),
     "inference": frozenset({"sample", "video", "gif_file", "models", "checkpoint"}),
     "report": frozenset(),
+    "choices": frozenset(),
+    "refusals": frozenset({"choices"}),
     "training": EVERYTHING - {"cli", "doctor"},
     "doctor": EVERYTHING - {"cli", "training"},
     "cli": EVERYTHING,
@@ -48,7 +50,7 @@ MAY_ALSO_IMPORT = {
 # foreign package -> the files and folders that may import it.
 ONLY_IN = {
     "lightning": ("training/", "data/"),
-    "hydra": ("cli.py", "training/configs.py"),
+    "hydra": ("cli.py", "refusals.py", "training/configs.py"),
     "wandb": ("training/wandb_run.py", "report/"),
     "wandb_workspaces": ("report/dashboard.py",),
     "av": ("video/",),
