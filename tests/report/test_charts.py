@@ -92,6 +92,7 @@ CHARTS = {
         "bits per pixel",
         "PSNR, dB",
     ),
+    "round": steps_chart([(f"m{k}", [(0.0, 1.0), (1000.0, 2.0)]) for k in range(5)], "SSIM"),
     "gains": gains_chart([(f"film/{k}", k / 10 - 0.3) for k in range(37)], "ours over the input"),
 }
 
@@ -256,6 +257,7 @@ def test_names_cannot_leave_their_place():
         }  # fmt: skip
         assert "<img" not in svg
         assert "\x07" not in svg
+        assert_tidy(svg)
 
 
 def test_names_without_end_are_cut_in_their_middle():

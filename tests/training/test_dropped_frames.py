@@ -23,6 +23,7 @@ from unlossy.metrics.suite import VideoScores
 from unlossy.models.baselines import Bicubic, Gaussian, Identity, Undither
 from unlossy.models.interpolation_baselines import FrameAverage
 from unlossy.models.interpolator import Interpolator
+from unlossy.report.gallery import read_gallery
 from unlossy.report.saved_frames import SavedFrames
 from unlossy.sample import Sample
 from unlossy.training import runs
@@ -83,6 +84,10 @@ def test_the_table_holds_the_input_and_what_interpolates(chained, footage, tmp_p
         np.mean([float(r["psnr_clip"]) for r in rows if r["model"] == "minterpolate"]), rel=1e-4
     )
     assert len(list((folder / "panels" / "test").iterdir())) == 8
+    exhibits = read_gallery(folder)  # nothing was trained, so the input and the clean clip
+    assert [[shown.label for shown in each.outputs] for each in exhibits] == [
+        ["input", "clean"]
+    ] * 6
 
 
 def test_where_nothing_is_dropped_nobody_misses_what_fills_gaps():

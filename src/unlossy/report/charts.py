@@ -25,6 +25,7 @@ MARK = 4.0  # radius
 MARKS = 10  # along one curve
 LINES = 7  # across a chart, about
 ENDS, END = 4, 16  # series that are named at the ends of their lines, and letters of such a name
+TOP = 30  # letters of a degradation's name over its points
 RATIO = 20  # of the largest rate to the smallest, from which on rates are drawn by their ratios
 COLORS = (
     *("#2f7fd0", "#c8641e", "#2e9257", "#c2477f"),
@@ -239,7 +240,8 @@ class _Plot:
         self.x, self.y, self.labels = x, y, labels
         self.left = max(map(len, y.texts(LINES)), default=0) * LETTER + GAP
         names = max(map(len, labels), default=0) * LETTER if ends else 0.0
-        self.right = WIDTH - (names + 5 * GAP if ends else 2 * GAP)
+        half = max(map(len, x.texts()[-1:]), default=0) * LETTER / 2  # of what is below the end
+        self.right = WIDTH - max(names + 5 * GAP if ends else 2 * GAP, half)
         self.top, self.bottom = LINE + GAP, HEIGHT
         self.parts: list[str] = []
         self._axes()
@@ -284,12 +286,12 @@ class _Plot:
         free = [0.0] * 3
         for name, x in sorted(names.items(), key=lambda item: item[1]):
             across, _ = self.at(x, self.y.low)
-            width = len(name) * LETTER
+            width = min(len(name), TOP) * LETTER
             begin = min(max(across - width / 2, 0.0), WIDTH - width)
             line = next((k for k, end in enumerate(free) if begin >= end), None)
             if line is not None:
                 free[line] = begin + width + LETTER
-                self._text(begin, -2 * GAP - line * LINE, name)
+                self._text(begin, -2 * GAP - line * LINE, name, letters=TOP)
                 self._stroke(f"M{across:.1f} 0V{HEIGHT:.0f}", 'stroke-dasharray="2 4"', 0.4)
         self.top += LINE * sum(end > 0 for end in free)
 
@@ -297,7 +299,7 @@ class _Plot:
         title = _safe(self.y.title)
         height = self.top + self.bottom
         head = f'<text x="0" y="{TEXT - self.top:.1f}" font-weight="600">'
-        head += f"{_safe(self.y.title, int(WIDTH / LETTER))}</text>"
+        head += f"{_safe(self.y.title, int(0.9 * WIDTH / LETTER))}</text>"
         return (
             f'<svg role="img" class="chart" viewBox="0 {-self.top:.1f} {WIDTH:.0f} {height:.1f}" '
             f'font-size="{TEXT:g}" fill="currentColor"><title>{title}</title>{head}'
@@ -327,8 +329,10 @@ class _Plot:
             self._text(across + 3 * GAP, down, label)
         self.bottom += LINE * -(-len(self.labels) // columns) + GAP
 
-    def _text(self, x: float, y: float, text: str, anchor: str = "start") -> None:
-        room = round((WIDTH - x if anchor == "start" else WIDTH) / LETTER)
+    def _text(
+        self, x: float, y: float, text: str, anchor: str = "start", letters: int = 99
+    ) -> None:
+        room = min(letters, round((WIDTH - x if anchor == "start" else WIDTH) / LETTER))
         self.add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{_safe(text, room)}</text>')
 
     def _stroke(self, path: str, more: str = "", opacity: float = 0.15) -> None:
