@@ -35,7 +35,7 @@ TINY = [
     "trainer=tiny", "trainer.accelerator=cpu", "trainer.enable_progress_bar=no", "data.workers=0",
     "trainer.val_check_interval=1", "trainer.max_steps=2", "data.crop=16", "data.batch=2",
     "model.channels=4", "model.steps=1", "loss=l1", "schedule=constant", "seed=3",
-    "logger.mirror.tags=[mine]",
+    "logger.mirror.tags=[mine]", "name=widths",
 ]  # fmt: skip
 
 
@@ -108,11 +108,11 @@ def in_csv(text: str) -> set[tuple[int, str, float]]:
 
 def test_a_run_says_what_it_is(mirrored):
     run, config = mirrored.first.run, mirrored.first.config
-    assert run.run_group == "ccdnet_l1"
+    assert run.run_group == "widths"
     assert run.job_type == "train"
     assert mirrored.first.tags == ["ccdnet", "l1", "gif", "folder", "mine"]
     assert run.run_id == mirrored.folder.name.replace("_", "-")
-    assert run.display_name == f"ccdnet_l1/{mirrored.folder.name}"
+    assert run.display_name == f"widths/{mirrored.folder.name}"
     card = json.loads((mirrored.folder / "run.json").read_text())
     assert {key: config[key] for key in ("seed", "degradation", "optimizer", "note")} == {
         key: card["config"][key] for key in ("seed", "degradation", "optimizer", "note")
@@ -276,9 +276,9 @@ def with_logger(**options):
 def begun(tmp_path):
     """Begin a W&B run in `tmp_path`, end it, and read it; W&B forgets all about it afterwards."""
 
-    def begin(**options):
+    def begin(patience=20, **options):
         cfg = with_logger(**options)
-        cfg.logger.mirror.settings.x_save_requirements = False  # a second
+        cfg.logger.mirror.settings.update(init_timeout=patience, x_save_requirements=False)
         folder = tmp_path / "2026-01-01_000000_abc"
         folder.mkdir(exist_ok=True)
         wandb.teardown()
@@ -329,7 +329,7 @@ def test_a_server_that_cannot_be_reached_leaves_the_run_offline(
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", PLANTED)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
-    begun()
+    begun(patience=0.5)
     assert "wandb sync" in capfd.readouterr().err
     assert only_run(tmp_path).run.run_group == "mine"
 
