@@ -63,14 +63,16 @@ for (const table of every("table.sortable")) {
 
 // The filter of clips.
 const filter = document.getElementById("filter");
-filter?.addEventListener("input", () => {
+function showFiltered() {
   const wanted = filter.value.trim().toLowerCase();
   const rows = every("table.clips tbody tr");
   for (const row of rows) row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
   const seen = rows.filter((row) => !row.closest("[data-source]").hidden);
   const left = seen.filter((row) => !row.hidden).length;
   document.querySelector("output[for=filter]").value = wanted ? `${left} of ${seen.length} clips` : "";
-});
+}
+filter.addEventListener("input", showFiltered);
+for (const select of selects) select.addEventListener("change", showFiltered);
 
 // The gallery: one clip at a time, and its slider.
 const exhibits = every(".exhibit");
@@ -121,13 +123,15 @@ for (const exhibit of exhibits) {
 }
 
 // Enlarged pictures keep their pixels; reduced ones, of which pixels would be dropped, are smoothed.
-const sizes = new ResizeObserver((entries) => {
-  for (const { target } of entries) {
-    const reduced = target.clientWidth * devicePixelRatio < target.naturalWidth;
-    target.style.imageRendering = reduced ? "auto" : "";
-  }
-});
-for (const picture of every(".exhibit img, .thumbs img")) sizes.observe(picture);
+const fit = (picture) => {
+  const reduced = picture.clientWidth * devicePixelRatio < picture.naturalWidth;
+  picture.style.imageRendering = reduced ? "auto" : "";
+};
+const sizes = new ResizeObserver((entries) => entries.forEach((entry) => fit(entry.target)));
+for (const picture of every(".exhibit .view img, .stills img, .film img, .thumbs img")) {
+  sizes.observe(picture);
+  picture.addEventListener("load", () => fit(picture));
+}
 
 // The theme: the system's, until one is chosen.
 const theme = document.getElementById("theme");

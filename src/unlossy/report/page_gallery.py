@@ -21,7 +21,7 @@ from unlossy.report.rows import Row, Run, label
 
 BUDGET = 13_000_000  # characters of all pictures together, as base64
 ENDS = frozenset({"input", "clean"})  # what all runs of a clip have in common
-WIDE = 640  # pixels of a page that a frame may take when enlarged, by a whole factor
+WIDE = 1056  # pixels of the page's column, which frames fill by a whole factor
 
 HOW_TO_READ = (
     "A flicker strip is one row of pixels of every frame, the first frame at the top: what stands "
@@ -228,7 +228,7 @@ def _slider(entry: Entry) -> Markup:
     name = f"Divider between left and right of {entry.exhibit.clip}, per cent from the left"
     divider = element("input", type="range", min=0, max=100, step=1, value=50, aria_label=name)
     view = element("div", class_="view")
-    below = element("div", *sides, class_="controls")
+    below = element("div", *sides, class_="controls sides")
     return element("div", below, view, divider, class_="slider needs-script")
 
 

@@ -326,7 +326,7 @@ def _clips(rows: Sequence[Row], column: Column, title: str) -> Markup:
             [
                 Cell(clip, clip),
                 Cell(f"{number(members[0], 'frames') or 0:.0f}", number(members[0], "frames")),
-                Cell("" if rate is None else f"{rate:.3g}", rate),
+                Cell("" if rate is None else f"{rate:#.3g}", rate),
                 *(_of_clip(value, best, column) for value in values),
             ]
         )
