@@ -3,11 +3,11 @@
     python experiments/05_pixelsr/measure.py AUXILIARY.ckpt NO_AUXILIARY.ckpt REGRESSION.ckpt
 
 Swapped: every test patch is coded once under its own small picture and once under that of the next
-patch of the same frame; how many bits a sub-pixel are lost says how much the model reads its input.
+patch of the same frame; how many bits a sub-pixel are lost says how much the model reads its input,
+with a 95 % interval of the bootstrap over clips.
 """
 
 import csv
-import random
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -24,12 +24,12 @@ from unlossy.inference.windows import clip_generator
 from unlossy.models.baselines import Bicubic, Identity
 from unlossy.models.model import EnhancementModel
 from unlossy.models.nearest_patch import NearestPatch
+from unlossy.report.paired import bootstrap
 from unlossy.sample import Sample, to_float
 from unlossy.training.configs import build
 
 HERE = Path(__file__).parent
 SHOWN = 10  # patches of the figure
-RESAMPLES = 10_000
 
 
 def swapped(model: EnhancementModel, batch: Sample) -> dict[str, tuple[float, float]]:
@@ -37,13 +37,6 @@ def swapped(model: EnhancementModel, batch: Sample) -> dict[str, tuple[float, fl
     other = Sample(**{**batch, "degraded": batch["degraded"].roll(1, 1)})
     own, lost = model.bits(batch), model.bits(other)
     return {key: (float(own[key].mean()), float(lost[key].mean())) for key in own}
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Return the 95 % interval of the mean over clips, by the bootstrap."""
-    draws = random.Random(0)
-    means = sorted(fmean(draws.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return means[RESAMPLES // 40], means[-RESAMPLES // 40]
 
 
 @torch.inference_mode()
@@ -62,13 +55,13 @@ def main(auxiliary: Path, without: Path, regression: Path) -> None:
         for key in found[0]:
             own, other = (fmean(clip[key][k] for clip in found) for k in (0, 1))
             rises[name, key] = [clip[key][1] - clip[key][0] for clip in found]
-            low, high = interval(rises[name, key])
-            numbers = (own, other, other - own, low, high)
+            rise = bootstrap(rises[name, key])
+            numbers = (own, other, rise.mean, rise.low, rise.high)
             table.append([name, key, *(f"{number:.3f}" for number in numbers)])
-    more = [a - b for a, b in zip(rises["auxiliary", "nll"], rises["without", "nll"], strict=True)]
-    low, high = interval(more)
-    numbers = (fmean(more), low, high)
-    table.append(["auxiliary - without", "nll", "", "", *(f"{number:.3f}" for number in numbers)])
+    pairs = zip(rises["auxiliary", "nll"], rises["without", "nll"], strict=True)
+    more = bootstrap([with_term - without_it for with_term, without_it in pairs])
+    cells = (f"{number:.3f}" for number in (more.mean, more.low, more.high))
+    table.append(["auxiliary - without", "nll", "", "", *cells])
     with (HERE / "swapped.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "of", "own", "swapped", "rise", "low", "high"])

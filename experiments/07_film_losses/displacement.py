@@ -1,4 +1,4 @@
-"""What frames between frames are worth, by how far things moved: displacement.csv and .png, tables.
+"""What frames between frames are worth, by how far things moved: displacement.csv, .png, gains.csv.
 
     python experiments/07_film_losses/displacement.py LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
 
@@ -9,13 +9,12 @@ difference of the two kept frames, of 255; above 25 there is a cut, and the fram
 Models do not look out for cuts themselves (cut=null): some pans differ by as much.
 
 A gain is over the frame average on the same frames: a mean of differences, never a difference of
-means. Its interval of 95 % is a bootstrap over clips.
+means. Its interval of 95 % is a bootstrap over clips, each drawn with all its frames.
 """
 
 import csv
-import random
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -34,6 +33,7 @@ from unlossy.models.baselines import Identity
 from unlossy.models.interpolation_baselines import FrameAverage, Minterpolate
 from unlossy.models.interpolator import Interpolator, grey_difference
 from unlossy.models.model import EnhancementModel
+from unlossy.report.paired import Interval, bootstrap
 from unlossy.sample import Sample, to_float
 from unlossy.training.configs import build
 
@@ -41,7 +41,7 @@ HERE = Path(__file__).parent
 AVERAGE = "frame_average"
 CUT = 25.0
 BINS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6.001))  # pixels a frame
-RESAMPLES = 2000
+COLUMNS = ("set", "model", "clip", "frame", "psnr", "difference", "shift", "epe")
 
 Row = dict[str, Any]
 
@@ -105,7 +105,7 @@ def measured(models: Mapping[str, EnhancementModel]) -> Iterator[Row]:
             )
 
 
-def gain(rows: Iterable[Row], name: str) -> tuple[float, float, float] | None:
+def gain(rows: Iterable[Row], name: str) -> Interval | None:
     """Return the mean gain over the frame average and its interval, in dB; None without rows."""
     pairs: dict[tuple[str, int], dict[str, float]] = {}
     for row in rows:
@@ -115,47 +115,68 @@ def gain(rows: Iterable[Row], name: str) -> tuple[float, float, float] | None:
         by_clip.setdefault(clip, []).append(scores[name] - scores[AVERAGE])
     if not by_clip:
         return None
-    draws, clips = random.Random(0), list(by_clip.values())
-    means = sorted(
-        fmean(x for own in draws.choices(clips, k=len(clips)) for x in own)
-        for _ in range(RESAMPLES)
-    )
-    low, high = means[RESAMPLES // 40], means[-RESAMPLES // 40]
-    if len(clips) == 1:
-        low, high = float("-inf"), float("inf")
-    return fmean(x for own in clips for x in own), low, high
+    return bootstrap([fmean(own) for own in by_clip.values()], [*map(len, by_clip.values())])
 
 
-def table(title: str, groups: Mapping[str, list[Row]], names: Iterable[str]) -> None:
-    """Print the average's PSNR and every model's gain over it, group by group."""
-    print(f"\n{title}")
+def groups_of(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return the rows of pans by pixels a frame, those of film by how much moves; cuts left out."""
+    rows = list(rows)
+    pans = [row for row in rows if row["set"] == "pans"]
+    groups = {
+        f"pans, {low}-{high:.0f} pixels": [row for row in pans if low <= row["shift"] < high]
+        for low, high in BINS
+    }
+    groups["pans"] = pans
+    for place in dict.fromkeys(row["set"] for row in rows if row["set"] != "pans"):
+        own = [row for row in rows if row["set"] == place and row["difference"] <= CUT]
+        ranked = sorted(row["difference"] for row in own if row["model"] == AVERAGE)
+        least, most = ranked[len(ranked) // 4], ranked[3 * len(ranked) // 4]
+        groups[place] = own
+        groups[f"{place}, least"] = [row for row in own if row["difference"] < least]
+        groups[f"{place}, most"] = [row for row in own if row["difference"] >= most]
+    return {group: members for group, members in groups.items() if members}
+
+
+def gains(groups: Mapping[str, list[Row]]) -> Iterator[Row]:
+    """Yield for every group and model its frames, PSNR, gain, interval, and end-point error."""
     for group, rows in groups.items():
-        average = [row["psnr"] for row in rows if row["model"] == AVERAGE]
-        if not average:
-            continue
-        print(f"  {group}: {len(average)} frames, {AVERAGE} {fmean(average):.2f} dB")
-        for name in names:
-            errors = [row["epe"] for row in rows if row["model"] == name and row.get("epe")]
-            error = f"   end-point error {fmean(errors):.2f}" if errors else ""
-            if (found := gain(rows, name)) is not None:
-                mean, low, high = found
-                print(f"    {name:24} {mean:+.2f} [{low:+.2f}, {high:+.2f}]{error}")
+        for name in dict.fromkeys(row["model"] for row in rows):
+            own = [row for row in rows if row["model"] == name]
+            errors = [row["epe"] for row in own if row["epe"] is not None]
+            line = {"group": group, "model": name, "frames": len(own)}
+            line["psnr"] = fmean(row["psnr"] for row in own)
+            if name != AVERAGE and (found := gain(rows, name)) is not None:
+                line |= {"gain": found.mean}
+                if len({row["clip"] for row in own}) > 1:
+                    line |= {"low": found.low, "high": found.high}
+            yield line | ({"epe": fmean(errors)} if errors else {})
 
 
-def plot(bins: Mapping[str, list[Row]], names: Iterable[str]) -> None:
-    """Draw the gains by displacement."""
+def write(path: Path, header: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write rows as CSV, numbers in six digits."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, header, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def plot(groups: Mapping[str, list[Row]], names: Sequence[str]) -> None:
+    """Draw the gains on pans by displacement."""
+    bins = {group: rows for group, rows in groups.items() if group.startswith("pans, ")}
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for k, name in enumerate(names):
         found = [gain(rows, name) for rows in bins.values()]
         places = [place + (k - 2) * 0.06 for place, each in enumerate(found) if each]
-        means, lows, highs = zip(*(each for each in found if each), strict=True)
+        known = [each for each in found if each]
+        means = [each.mean for each in known]
         reach = (
-            [mean - low for mean, low in zip(means, lows, strict=True)],
-            [high - mean for mean, high in zip(means, highs, strict=True)],
+            [each.mean - each.low for each in known],
+            [each.high - each.mean for each in known],
         )
         axes.errorbar(places, means, reach, fmt="o-", capsize=3, label=name)
     axes.axhline(0, color="grey", linewidth=1)
-    axes.set_xticks(range(len(bins)), list(bins))
+    axes.set_xticks(range(len(bins)), [group.removeprefix("pans, ") for group in bins])
     axes.set_xlabel("how far a held-out pan moves from frame to frame")
     axes.set_ylabel("gain over the frame average, dB")
     axes.grid(alpha=0.3)
@@ -165,7 +186,7 @@ def plot(bins: Mapping[str, list[Row]], names: Iterable[str]) -> None:
 
 @torch.inference_mode()
 def main(*named: str) -> None:
-    """Measure the checkpoints, write the rows and print the tables."""
+    """Measure the checkpoints and write the files."""
     models: dict[str, EnhancementModel] = {
         "input": Identity(),
         AVERAGE: FrameAverage(),
@@ -178,29 +199,11 @@ def main(*named: str) -> None:
         if isinstance(model, Interpolator):
             model.cut = None
     rows = list(measured(models))
-    columns = ("set", "model", "clip", "frame", "psnr", "difference", "shift", "epe")
-    with (HERE / "displacement.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    names = [name for name in models if name != AVERAGE]
-    pans = [row for row in rows if row["set"] == "pans"]
-    bins = {
-        f"{low}-{high:.0f} pixels": [row for row in pans if low <= row["shift"] < high]
-        for low, high in BINS
-    }
-    table("Pans, by pixels a frame", {**bins, "all": pans}, names)
-    plot(bins, [name for name in names if name != "input"])
-    for place in dict.fromkeys(row["set"] for row in rows if row["set"] != "pans"):
-        own = [row for row in rows if row["set"] == place and row["difference"] <= CUT]
-        ranked = sorted(row["difference"] for row in own if row["model"] == AVERAGE)
-        least, most = ranked[len(ranked) // 4], ranked[3 * len(ranked) // 4]
-        groups = {
-            "the quarter that moves least": [row for row in own if row["difference"] < least],
-            "the quarter that moves most": [row for row in own if row["difference"] >= most],
-            "all": own,
-        }
-        table(f"{place}, factor 2", groups, names)
+    groups = groups_of(rows)
+    write(HERE / "displacement.csv", COLUMNS, rows)
+    found = list(gains(groups))
+    write(HERE / "gains.csv", list(dict.fromkeys(key for row in found for key in row)), found)
+    plot(groups, [name for name in models if name not in ("input", AVERAGE)])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python experiments/07_film_losses/sharpness.py LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
 
-Only frames that were dropped count, a mean of them per clip. Sharpness is the sum of |gradients| of
+Only frames that were dropped count, a mean of them per clip; `make table` makes the tables of
+losses.csv. Sharpness is the sum of |gradients| of
 a made frame over that of the clean one: below 1 it is smoother, above 1 rougher.
 """
 
@@ -22,12 +23,10 @@ from unlossy.metrics.pixel import psnr
 from unlossy.models.interpolation_baselines import FrameAverage, Minterpolate
 from unlossy.models.interpolator import Interpolator
 from unlossy.models.model import EnhancementModel
-from unlossy.report.paired import difference
 from unlossy.report.pictures import strip
 from unlossy.report.rows import Row
 
 HERE = Path(__file__).parent
-COLUMNS = {"psnr": 2, "lpips_alex": 4, "sharpness": 3}
 SHOWN = "bunny/10999"  # of its made frames the one that the frame average does worst on
 
 
@@ -40,9 +39,9 @@ def sharpness(made: torch.Tensor, clean: torch.Tensor) -> list[float]:
 
 @torch.inference_mode()
 def main(*named: str) -> None:
-    """Measure the checkpoints, write the rows and the picture, print the tables."""
+    """Measure the checkpoints, write the rows and the picture."""
     if not named:
-        sys.exit("Give LABEL=CHECKPOINT once or more; the others are compared with the first.")
+        sys.exit("Give LABEL=CHECKPOINT once or more.")
     models: dict[str, EnhancementModel] = {
         "frame average": FrameAverage(),
         "minterpolate": Minterpolate(),
@@ -72,19 +71,9 @@ def main(*named: str) -> None:
             k = worst.index(min(worst))
             strip({name: frames[k] for name, frames in made.items()}, clean[k], HERE / "losses.png")
     with (HERE / "losses.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    first = list(models)[2]  # what the others are compared with
-    for source in dict.fromkeys(row["source"] for row in rows):
-        print(f"\n{source}")
-        for name in models:
-            own = [row for row in rows if (row["source"], row["model"]) == (source, name)]
-            others = [row for row in rows if (row["source"], row["model"]) == (source, first)]
-            cells = [f"{fmean(float(row[key]) for row in own):.{n}f}" for key, n in COLUMNS.items()]
-            found = [(difference(own, others, key), digits) for key, digits in COLUMNS.items()]
-            gaps = [gap.text(digits) for gap, digits in found if gap is not None]
-            print("|", " | ".join([name, *cells, *([] if name == first else gaps)]), "|")
 
 
 if __name__ == "__main__":
