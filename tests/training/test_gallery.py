@@ -97,7 +97,7 @@ def test_stills_and_rows_keep_their_pixels_through_windows_and_outputs(tmp_path)
         assert torch.equal(pixels(shown.still), clean[3] + added)
         for t in range(7):
             assert torch.equal(pixels(shown.rows)[:, t], clean[t, :, 8] + added)
-        assert Image.open(shown.film).size == (5 * 144, 96)  # enlarged 6 times
+        assert Image.open(shown.film).size == (5 * 144 + 4 * 4, 96)  # enlarged 6 times
     # 20 log10(255 / 2), 20 log10(255 / 5)
     assert [shown.psnr for shown in exhibit.outputs] == [
         None, pytest.approx(42.110, abs=1e-3), pytest.approx(34.151, abs=1e-3), None,
@@ -125,7 +125,7 @@ def test_dropped_frames_are_what_is_looked_at_and_the_input_holds(tmp_path):
     rows = pixels(held.rows)
     for t, nearest in enumerate([0, 0, 2, 2, 4, 4, 6, 6, 8]):  # of equally near ones the first
         assert torch.equal(rows[:, t], frames[nearest, :, 8])
-    assert Image.open(held.film).width == 4 * 144
+    assert Image.open(held.film).width == 4 * 144 + 3 * 4
 
 
 @pytest.mark.parametrize(("frames", "still"), [(1, 0), (2, 1), (3, 1), (11, 5)])
@@ -133,7 +133,8 @@ def test_short_clips_have_short_films(frames, still, tmp_path):
     exhibit = hung(tmp_path, whole(frames=frames), Identity())
     clean = exhibit.outputs[-1]
     assert torch.equal(pixels(clean.still), whole(frames=frames)["clean"][0, still])
-    assert Image.open(clean.film).width == min(frames, 5) * 144
+    shown = min(frames, 5)
+    assert Image.open(clean.film).width == shown * 144 + (shown - 1) * 4
     assert Image.open(clean.rows).size == (24, frames)
     assert exhibit.row_height == math.ceil(96 / frames)
 
@@ -158,9 +159,9 @@ def test_a_film_is_averaged_down_in_the_order_of_time(tmp_path):
     sample["clean"] = sample["clean"].expand(1, 10, 3, 16, 320).contiguous()
     sample["degraded"] = sample["clean"]
     film = pixels(hung(tmp_path, sample, Identity()).outputs[0].film).float()
-    assert film.shape == (3, 8, 800)
-    tones = film.view(3, 8, 5, 160).mean((0, 1, 3))
-    assert tones.tolist() == pytest.approx([20, 60, 100, 140, 180], abs=3)  # 1 3 5 7 9
+    assert film.shape == (3, 8, 816)
+    tones = [film[:, :, k * 164 : k * 164 + 160].mean().item() for k in range(5)]
+    assert tones == pytest.approx([20, 60, 100, 140, 180], abs=3)  # 1 3 5 7 9
 
 
 def test_no_window_is_held():

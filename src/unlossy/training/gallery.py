@@ -27,7 +27,7 @@ from unlossy.training import folder as folders
 from unlossy.training.ranks import first_rank, gathered
 
 PER_SOURCE = 6  # clips
-FILM, THUMBNAIL = 5, 160  # frames of a film, and the width of each in pixels
+FILM, THUMBNAIL, BETWEEN = 5, 160, 4  # frames of a film; pixels of each, and between two
 # WebP halves the resolution of colour unless it is lossless: at quality 90 dithered frames of
 # 320x180 come out at 33 dB, smooth ones of 640x272 at 42. Lossless, 1280x720 takes a megabyte.
 LOSSLESS = 640  # pixels that a still may be wide
@@ -190,8 +190,10 @@ def _thumbnail(frame: Tensor) -> Image.Image:
 
 
 def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Return pictures of one size in a line, what is between them transparent."""
     width, height = pictures[0].size
-    sheet = Image.new("RGB", (width * len(pictures), height))
+    step = width + BETWEEN
+    sheet = Image.new("RGBA", (step * len(pictures) - BETWEEN, height))
     for place, picture in enumerate(pictures):
-        sheet.paste(picture, (place * width, 0))
+        sheet.paste(picture, (place * step, 0))
     return sheet
