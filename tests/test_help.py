@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
 
@@ -43,16 +44,14 @@ def test_every_setting_of_a_door_is_explained(door):
     assert shown == [key for key in config if key not in ("defaults", "hydra")]
 
 
-def test_examples_of_help_compose():
-    """But for the placeholders, and for what only a sweep may hold."""
-    import hydra
-
+@pytest.mark.parametrize("door", ["train", "eval"])
+def test_examples_of_help_compose(door):
+    """All at once, which they can, but for what only a sweep may hold."""
+    examples = [example for example, _ in choices.EXAMPLES[door] if "-m" not in example]
+    overrides = [part.strip("'") for example in examples for part in example.split()]
     with hydra.initialize_config_dir(str(cli.CONF), version_base="1.3"):
-        for door, examples in choices.EXAMPLES.items():
-            for example, _ in examples:
-                overrides = [part.strip("'") for part in example.split()]
-                if "-m" not in overrides:
-                    hydra.compose(door, overrides)
+        cfg = hydra.compose(door, overrides)
+    assert cfg.source.path == "FOLDER" if door == "train" else cfg.save
 
 
 @pytest.mark.parametrize("door", ["train", "eval"])
@@ -83,4 +82,4 @@ def test_the_other_doors_show_examples(verb, monkeypatch, capsys):
         cli.VERBS[verb]()
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert len(re.findall(rf"^  {verb}\.py ", shown, re.MULTILINE)) >= 3
+    assert len(re.findall(rf"^  python {verb}\.py", shown, re.MULTILINE)) >= 3

@@ -131,12 +131,18 @@ def _help(conf: Path, door: str, program: str) -> str:
             f"Settings: {program} --cfg job prints all of them, those of the groups too",
             *(_entry(f"{s.key}={s.value}", s.comment, 24) for s in settings),
             "",
-            "Examples",
-            *(f"  {program} {example:<36}  {text}".rstrip() for example, text in EXAMPLES[door]),
+            examples(door, program),
             "",
             *READING[door],
         ]
     )
+
+
+def examples(door: str, program: str) -> str:
+    """Return commands that open a door, each with what it is for."""
+    width = max(len(example) for example, _ in EXAMPLES[door]) + 2
+    lines = [f"  {program} {example:<{width}}{text}" for example, text in EXAMPLES[door]]
+    return "\n".join(["examples:", *(line.rstrip() for line in lines)])
 
 
 def _group(conf: Path, group: Line) -> Iterator[str]:
@@ -177,6 +183,20 @@ EXAMPLES = {
         ("model=nlmeans degradation=hevc", "a filter, on another medium"),
         ("ckpt=last save=true", "keep every frame"),
     ),
+    "enhance": (
+        ("cat.gif cat.png", "an animation, by the newest checkpoint that fits"),
+        ("cat.gif cat.mp4 --compare", "also before and after side by side"),
+        ("film.mp4 out.mp4 --ckpt runs/.../checkpoints/best.ckpt", "by this network"),
+        ("cat.gif smooth.gif --model gaussian", "by a filter, which learnt nothing"),
+        ("film.mp4 film60.mp4 --factor 2", "twice the frames"),
+        ("film.mp4 out.mp4 --tile 256", "in tiles, where memory is short"),
+    ),
+    "report": (
+        ("", "of all in runs/, into runs/report"),
+        ("runs/ccdnet_grad_gan --out tables", "of some"),
+        ("RUN --study page.html --of pixelsr:t1", "a page that asks people"),
+        ("--answers answers.csv", "what they said"),
+    ),
 }
 READING = {
     "train": (
@@ -187,6 +207,6 @@ READING = {
     "eval": (
         "Results: runs/eval/<date>_<time>_<hash>/, of which summary.json has the means, rows.csv",
         "a row per clip; report.py collects all runs.",
-        "Read on: README.md, docs/metrics.md.",
+        "Read on: README.md, docs/metrics.md, docs/data.md.",
     ),
 }

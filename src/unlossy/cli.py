@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -80,9 +80,7 @@ def evaluate() -> None:
 def _hydra(config_name: str, start: Callable[[DictConfig, DictConfig], None]) -> None:
     from unlossy import choices
 
-    script = Path(sys.argv[0]).name
-    program = f"python {script}" if script.endswith(".py") else f"unlossy {config_name}"
-    answer = choices.answer(CONF, config_name, program, sys.argv[1:])
+    answer = choices.answer(CONF, config_name, _program(config_name), sys.argv[1:])
     if answer is not None:
         print(answer)
         return
@@ -93,6 +91,7 @@ def _hydra(config_name: str, start: Callable[[DictConfig, DictConfig], None]) ->
     from unlossy import refusals
 
     with refusing(), refusals.told(CONF, config_name, sys.argv[1:]) as composed:
+        _refuse_wandb_sweep(sys.argv[1:])
 
         def task(cfg: DictConfig) -> None:
             composed()
@@ -100,6 +99,38 @@ def _hydra(config_name: str, start: Callable[[DictConfig, DictConfig], None]) ->
                 start(cfg, cast("DictConfig", HydraConfig.get()))
 
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(task)()
+
+
+def _refuse_wandb_sweep(arguments: Sequence[str]) -> None:
+    """Refuse a file of conf/sweep that is not for Hydra, which could not make anything of it."""
+    for argument in arguments:
+        path = CONF / "sweep" / f"{argument.removeprefix('sweep=')}.yaml"
+        written = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if argument.startswith("sweep=") and "\nprogram:" in written:
+            own = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            raise UserError(
+                f"{argument} is a sweep that W&B runs, not Hydra: wandb sweep {own}, then wandb "
+                f"agent ID."
+            )
+
+
+def _program(verb: str) -> str:
+    """Return how a door was called: `python train.py` or `unlossy train`."""
+    script = Path(sys.argv[0]).name
+    return f"python {script}" if script.endswith(".py") else f"unlossy {verb}"
+
+
+def _parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser whose help ends with examples."""
+    from unlossy import choices
+
+    program = _program(verb)
+    return argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        epilog=choices.examples(verb, program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def enhance() -> None:
@@ -129,9 +160,7 @@ def enhance() -> None:
 
 
 def _enhance_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="enhance", description="Restore a GIF, video, image or folder of frames."
-    )
+    parser = _parser("enhance", "Restore a GIF, video, image or folder of frames.")
     parser.add_argument("source", type=Path, metavar="IN", help="GIF, video, image, folder or glob")
     parser.add_argument(
         "target",
@@ -203,11 +232,13 @@ def _without_checkpoint(name: str) -> EnhancementModel:
 
 def report() -> None:
     """Collect runs into tables and plots, or ask people: `report.py DIR`."""
-    parser = argparse.ArgumentParser(prog="report", description="Tables and plots of all runs.")
+    parser = _parser("report", "Tables and plots of all runs.")
     parser.add_argument("root", type=Path, metavar="DIR", nargs="?", default=Path("runs"))
     parser.add_argument("--out", type=Path, help="folder to write (default DIR/report)")
     parser.add_argument("--publish", type=Path, metavar="FOLDER", help="write rows, cards, figures")
-    parser.add_argument("--tables", action="store_true", help="remake tables of Markdown files here")
+    parser.add_argument(
+        "--tables", action="store_true", help="remake tables of Markdown files here"
+    )
     study = parser.add_argument_group("real or generated?", "of one run's frames (save=true)")
     study.add_argument("--study", type=Path, metavar="HTML", help="write a page that asks people")
     study.add_argument("--of", metavar="LABEL", help="whose frames, such as pixelsr:t1")
