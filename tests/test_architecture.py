@@ -50,7 +50,8 @@ MAY_ALSO_IMPORT = {
 # foreign package -> the files and folders that may import it.
 ONLY_IN = {
     "lightning": ("training/", "data/"),
-    "hydra": ("cli.py", "refusals.py", "training/configs.py"),
+    "hydra": ("cli.py", "refusals.py", "training/configs.py"),  # and src/hydra_plugins
+    "optuna": ("training/studies.py", "training/pruning.py"),
     "wandb": ("training/wandb_run.py", "report/"),
     "wandb_workspaces": ("report/dashboard.py",),
     "av": ("video/",),

@@ -36,12 +36,6 @@ if TYPE_CHECKING:  # importing them would cost every start of Hydra seconds
 
     from unlossy.training.sweeps import Record, Sweep
 
-# Hydra's plugin -> what brings it.
-EXTRAS = {
-    "hydra_joblib_launcher": "joblib",
-    "hydra_submitit_launcher": "slurm",
-    "hydra_ray_launcher": "ray",
-}
 # Overrides that say nothing about what is trained: how, and where what it leaves lies.
 ASIDE = ("hydra", "sweep", "name", "run_root", "logger")
 
@@ -80,7 +74,7 @@ class _Sweeper(Sweeper):
         assert self.config is not None
         with refusing():
             _refuse_checkpoint(self.config)
-            _refuse_missing_launcher(self.config)
+            _check_launcher(self.config)
             own = [f"{key}={value}" for key, value in self.params.items()]
             parsed = _merged(_parse(own), _parse(arguments))
             folder = _folder(self.config, _parse(arguments))
@@ -359,16 +353,24 @@ def _refuse_checkpoint(config: DictConfig) -> None:
         )
 
 
-def _refuse_missing_launcher(config: DictConfig) -> None:
+def _check_launcher(config: DictConfig) -> None:
+    """Refuse ours that is not installed (others have no file then), and a crowd on one GPU."""
     from unlossy.errors import UserError
 
-    package = ".".join(str(config.hydra.launcher._target_).split(".")[:2])
-    extra = EXTRAS.get(package.rpartition(".")[2])
-    if extra and find_spec(package) is None:
-        chosen = config.hydra.runtime.choices["hydra/launcher"]
+    kind = str(config.hydra.launcher._target_).rpartition(".")[2]
+    if kind == "SlurmLauncher" and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
         raise UserError(
-            f'hydra/launcher={chosen} is not installed; pip install "unlossy[{extra}]" brings it.'
+            'hydra/launcher=slurm is not installed; pip install "unlossy[slurm]" brings it.'
         )
+    on_gpu = config.trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
+    if kind == "JoblibLauncher" and config.hydra.launcher.n_jobs < 0 and on_gpu:
+        import torch
+
+        if torch.cuda.is_available():
+            raise UserError(
+                "hydra/launcher=joblib would start a job per core, all on one GPU; say how many "
+                "fit on it with hydra.launcher.n_jobs=2."
+            )
 
 
 def _check_processes(cfg: DictConfig, launcher: DictConfig) -> None:

@@ -39,9 +39,9 @@ LIBRARIES = (
     *("torch", "lightning", "torchmetrics", "hydra-core", "lpips", "kornia", "av", "pillow"),
     "opencv-python-headless",
 )
-# Where a run lies, what it goes on from, who watches it, how it is fed, which frames it keeps: none
-# changes the result.
-WITHOUT_EFFECT = ("ckpt", "logger", "run_root", "name", "data.workers", "save")
+# Where a run lies, what it goes on from, who watches it or may end it, how it is fed, which frames
+# it keeps: none changes the result.
+WITHOUT_EFFECT = ("ckpt", "logger", "run_root", "name", "data.workers", "save", "trial")
 # How long it runs and what is scored afterwards: does not change what was trained so far.
 AFTERWARDS = ("trainer", "test", "baselines", "metrics", "checkpoint_every")
 # Where other checkpoints lie. What they held is in the run's own, as weights and as `after`.

@@ -58,4 +58,4 @@ class Pruning(Callback):
             return self._trial.should_prune()
 
         if from_first(hopeless):
-            raise PrunedError(f"pruned at step {step} with {self.monitor} {float(value):.4g}")
+            raise PrunedError(f"given up at step {step} with {self.monitor} {float(value):.4g}")

@@ -96,7 +96,15 @@ class Record:
     @property
     def label(self) -> str:
         """The job in the words of the command line."""
-        return " ".join(f"{key}={self.overrides.get(key, '')}" for key in self.varied) or self.job
+        return " ".join(f"{k}={_short(self.overrides.get(k, ''))}" for k in self.varied) or self.job
+
+
+def _short(value: str) -> str:
+    """Return what a person reads of a number."""
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value
 
 
 def run_job(
@@ -276,6 +284,7 @@ def write_csv(folder: Path) -> Path:
         writer.writerow([*COLUMNS, *trial, *varied])
         for record in records:
             cells = [getattr(record, column) for column in (*COLUMNS, *trial)]
+            cells[2] = "" if record.objective is None else f"{record.objective:.6g}"
             writer.writerow([*cells, *(record.overrides.get(key, "") for key in varied)])
     temporary.replace(path)
     return path
