@@ -86,7 +86,7 @@ def _card(run: Run, root: Path) -> Markup:
     if choices:
         command = " ".join(shlex.quote(part) for part in _command(card, choices))
         parts += [
-            element("h4", "Command"),
+            element("h3", "Command"),
             element("pre", element("code", command), tabindex=0),
             element(
                 "p",
@@ -94,15 +94,15 @@ def _card(run: Run, root: Path) -> Markup:
                 "configuration below.",
                 class_="note",
             ),
-            element("h4", "Choices"),
+            element("h3", "Choices"),
             _list(choices),
         ]
     for title, key in (("Filters, as fitted", "filters"), ("Versions", "versions")):
         if content := _mapping(card.get(key)):
-            parts += [element("h4", title), _list(content)]
+            parts += [element("h3", title), _list(content)]
     if config := _mapping(card.get("config")):
         text = "\n".join(_outline(_without_copies(config)))
-        parts += [element("h4", "Configuration"), element("pre", text, tabindex=0)]
+        parts += [element("h3", "Configuration"), element("pre", text, tabindex=0)]
     summary = element(
         "summary",
         element("span", name, class_="model"),
