@@ -70,7 +70,7 @@ def test_the_first_screen_of_the_readme_has_the_commands_the_picture_and_the_tab
     for part in ("make train", "make test", "](docs/before_after.png)"):
         assert part in screen
     assert (ROOT / "docs" / "before_after.png").stat().st_size > 0
-    (table,) = re.findall(r"<!-- table -->(.*?)<!-- /table -->", screen, re.DOTALL)
+    (table,) = re.findall(r"<!-- table .*?-->(.*?)<!-- /table -->", screen, re.DOTALL)
     header, rule, *lines = [line for line in table.splitlines() if line.startswith("|")]
     assert re.fullmatch(r"\|( *:?-+:? *\|)+", rule)
     assert {line.count("|") for line in (header, *lines)} == {rule.count("|")}
