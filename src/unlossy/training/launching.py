@@ -90,10 +90,18 @@ def cluster() -> ClusterEnvironment | None:
 
     SLURM's signal is left to who asked for it: Lightning would write a second checkpoint, into a
     folder that a requeued run does not look into. `ckpt=last` goes on from ours.
+
+    Raises:
+        UserError: SLURM was not told how many tasks each node gets.
     """
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     if SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
+        if "SLURM_NTASKS_PER_NODE" not in os.environ:
+            raise UserError(
+                "SLURM was asked for --ntasks, which does not say how many of them share a node; "
+                "ask for --nodes and --ntasks-per-node instead (docs/distributed.md)."
+            )
         return SLURMEnvironment(auto_requeue=False)
     return None
 
@@ -113,11 +121,11 @@ def joined(team: Team) -> Iterator[None]:
         yield
         return
     outside = cluster()
+    if team.size == 1 and not isinstance(outside, TorchElasticEnvironment):
+        yield  # a part of a SLURM job may well be a run of its own
+        return
     if outside is not None:
         _check(team, outside.world_size())
-    if team.size == 1:
-        yield
-        return
     if outside is None and team.nodes > 1:
         raise UserError(
             f"num_nodes={team.nodes} needs a launcher on each of them; start with torchrun or srun "
