@@ -239,6 +239,7 @@ def report() -> None:
     parser.add_argument(
         "--tables", action="store_true", help="remake tables of Markdown files here"
     )
+    parser.add_argument("--wandb", metavar="PROJECT", help="save a dashboard there; [ENTITY/]PROJECT")
     study = parser.add_argument_group("real or generated?", "of one run's frames (save=true)")
     study.add_argument("--study", type=Path, metavar="HTML", help="write a page that asks people")
     study.add_argument("--of", metavar="LABEL", help="whose frames, such as pixelsr:t1")
@@ -262,6 +263,10 @@ def report() -> None:
             from unlossy.report.lab_book import publish
 
             print(*publish(options.root, options.publish), sep="\n")
+        elif options.wandb:
+            from unlossy.report.dashboard import save_dashboard
+
+            print(save_dashboard(options.root, options.wandb))
         elif options.study:
             from unlossy.report.study import write_study
 
