@@ -239,7 +239,7 @@ def report() -> None:
     parser.add_argument(
         "--tables", action="store_true", help="remake tables of Markdown files here"
     )
-    parser.add_argument("--wandb", metavar="PROJECT", help="save a dashboard there; [ENTITY/]PROJECT")
+    parser.add_argument("--wandb", metavar="PROJECT", help="save a dashboard in W&B's PROJECT")
     study = parser.add_argument_group("real or generated?", "of one run's frames (save=true)")
     study.add_argument("--study", type=Path, metavar="HTML", help="write a page that asks people")
     study.add_argument("--of", metavar="LABEL", help="whose frames, such as pixelsr:t1")
