@@ -94,7 +94,7 @@ for (const exhibit of exhibits) {
   every(".stills", exhibit)[0].parentElement.open = false;
   const move = () => view.style.setProperty("--at", `${divider.value}%`);
   for (const side of ["right", "left"]) {
-    const picture = made("img", { className: side, decoding: "async", draggable: false });
+    const picture = made("img", { className: side, draggable: false });
     const tag = made("span", { className: side });
     const select = exhibit.querySelector(`select[data-side=${side}]`);
     const choose = () => {
