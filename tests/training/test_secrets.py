@@ -20,9 +20,11 @@ SECRET = "s3cr3t-0123456789"
         ({"hf_token": SECRET}, "hf_token", "HF_TOKEN"),
         ({"aws_secret_access_key": SECRET}, "aws_secret_access_key", "AWS_SECRET_ACCESS_KEY"),
         ({"apikey": SECRET}, "apikey", "APIKEY"),
+        ({"token": [SECRET]}, "token.0", "TOKEN"),
     ],
 )
 def test_a_setting_named_like_a_secret_is_refused(config, setting, variable):
+    assert SECRET not in repr(redacted(config))
     with pytest.raises(UserError) as caught:
         refuse_secrets(config)
     said = str(caught.value)
@@ -39,6 +41,7 @@ def test_a_value_that_a_secret_variable_holds_is_refused(variable, monkeypatch):
     with pytest.raises(UserError, match=rf"^source.note holds what {variable} holds") as caught:
         refuse_secrets(config)
     assert SECRET not in str(caught.value)
+    assert redacted(config) == {"source": {"path": "footage", "note": "***"}}
 
 
 def test_short_contents_and_other_variables_are_no_secrets(monkeypatch):

@@ -20,7 +20,7 @@ BLANK = "***"
 SHORTEST = 8  # characters of a variable's content that is taken for a secret
 NAME = re.compile(
     r"(?:^|[_\W])(?:api_?key|(?:access|private|secret)_?key|auth|token|secret|password|passwd|"
-    r"passphrase|credentials?)$",
+    r"passphrase|credentials?)(?:\.\d+)?$",
     re.IGNORECASE,
 )
 VARIABLE = re.compile(r"(?:^|_)(?:\w*KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD)$", re.IGNORECASE)
@@ -39,21 +39,17 @@ def refuse_secrets(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming the setting and the environment variable to use, not the secret.
     """
-    known = {
-        content: variable
-        for variable, content in os.environ.items()
-        if VARIABLE.search(variable) and len(content) >= SHORTEST
-    }
+    known = _known()
     for key, value in _settings(config):
-        if value is None or value == "" or isinstance(value, bool):
+        if _is_empty(value):
             continue
         if variable := known.get(str(value)):
             raise UserError(
                 f"{key} holds what {variable} holds, and run.json, checkpoints and W&B would keep "
                 f"it; leave it out, so that it is read from the environment variable {variable}."
             )
-        name = key.rpartition(".")[2]
-        if NAME.search(name):
+        if NAME.search(key):
+            name = next(part for part in reversed(key.split(".")) if not part.isdecimal())
             variable = "WANDB_API_KEY" if key.startswith("logger.") else name.upper()
             raise UserError(
                 f"{key} looks like a secret, and run.json, checkpoints and W&B would keep it; "
@@ -62,15 +58,18 @@ def refuse_secrets(config: Mapping[str, Any]) -> None:
 
 
 def redacted(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of nested settings in which passwords and tokens of addresses are blanked."""
-    return {key: _blanked(value) for key, value in config.items()}
+    """Return a copy of nested settings without secrets, those within addresses among them."""
+    known = _known()
+    return {key: _blanked(str(key), value, known) for key, value in config.items()}
 
 
-def _blanked(value: Any) -> Any:
+def _blanked(key: str, value: Any, known: Mapping[str, str]) -> Any:
     if isinstance(value, Mapping):
-        return redacted(value)
+        return {inner: _blanked(str(inner), each, known) for inner, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_blanked(item) for item in value]
+        return [_blanked(key, each, known) for each in value]
+    if not _is_empty(value) and (NAME.search(key) or str(value) in known):
+        return BLANK
     if isinstance(value, str):
         value = IN_URL.sub(rf"\1:{BLANK}@", value)
         value = AS_USER.sub(f"{BLANK}@", value)
@@ -78,14 +77,24 @@ def _blanked(value: Any) -> Any:
     return value
 
 
+def _known() -> dict[str, str]:
+    """Return what the environment keeps secret -> the variable that holds it."""
+    return {
+        content: variable
+        for variable, content in os.environ.items()
+        if VARIABLE.search(variable) and len(content) >= SHORTEST
+    }
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value == "" or isinstance(value, bool)
+
+
 def _settings(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of nested mappings and lists."""
-    pairs: Iterator[tuple[Any, Any]] = iter(())
-    if isinstance(value, Mapping):
-        pairs = iter(value.items())
-    elif isinstance(value, list | tuple):
-        pairs = iter(enumerate(value))
-    else:
+    if not isinstance(value, Mapping | list | tuple):
         yield key, value
+        return
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
     for name, inner in pairs:
         yield from _settings(inner, f"{key}.{name}" if key else str(name))
