@@ -39,6 +39,7 @@ from unlossy.training.configs import build, resolved
 from unlossy.training.divergence import DivergedError
 from unlossy.training.launching import cluster
 from unlossy.training.pruning import PrunedError
+from unlossy.training.secrets import redacted
 from unlossy.training.trainers import Watched, console, watched
 
 Status = Literal["finished", "failed", "diverged", "pruned", "running"]  # the last: elsewhere
@@ -119,7 +120,7 @@ def run_job(
         overrides: what it was composed from.
         number: of the job, from 0.
     """
-    asked = dict(override.partition("=")[::2] for override in overrides)
+    asked = redacted(dict(override.partition("=")[::2] for override in overrides))
     trial = None if sweep.trial is None else sweep.trial["number"]
     cfg = deepcopy(cfg)
     with open_dict(cfg):
