@@ -204,7 +204,7 @@ def _best_of(
     stage = _with(stage, run_root=str(root), name=name, ckpt=ckpt)
     if stage.logger.mirror is not None:
         own = stage.logger.mirror
-        stage.logger.mirror = {**own, "group": own.group or recipe, "job_type": "stage"}
+        stage.logger.mirror = {**own, "group": own.get("group") or recipe, "job_type": "stage"}
     return runs.train(stage, choices) / "checkpoints" / "best.ckpt"
 
 

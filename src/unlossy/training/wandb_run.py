@@ -55,17 +55,17 @@ def mirror(
     if own is None:
         return []
     of_agent = "WANDB_SWEEP_ID" in os.environ
-    if of_agent and own.job_type == "stage":
+    if of_agent and own.get("job_type") == "stage":
         return []  # the agent's one run is the recipe's
     groups = {key: value for key, value in card["choices"].items() if _is_group(key)}
     choices = groups | dict(scored)
-    tags = [*(choices[group] for group in TAGS if choices.get(group)), *own.tags]
+    tags = [*(choices[group] for group in TAGS if choices.get(group)), *(own.get("tags") or ())]
     identity = {
         "save_dir": str(run_folder),
         "id": None if of_agent else run_folder.name.replace("_", "-"),
         "name": f"{cfg.name}/{run_folder.name}",
-        "group": own.group or cfg.name,
-        "job_type": own.job_type or job_type,
+        "group": own.get("group") or cfg.name,
+        "job_type": own.get("job_type") or job_type,
         "tags": list(dict.fromkeys(tags)),
         "resume": "allow",
     }
