@@ -197,6 +197,7 @@ EXAMPLES = {
         ("RUN --study page.html --of pixelsr:t1", "a page that asks people"),
         ("--answers answers.csv", "what they said"),
     ),
+    "doctor": (("", "before the first run"), ("--json", "for a bug report")),
 }
 READING = {
     "train": (

@@ -304,9 +304,12 @@ def fetch() -> None:
 
 def doctor() -> None:
     """Check versions, codecs, GPU, assets and write access."""
+    parser = _parser("doctor", "What this machine has, what it lacks, and how to mend it.")
+    parser.add_argument("--json", action="store_true", help="print it for a program")
+    options = parser.parse_args()
     from unlossy.doctor import doctor as examine
 
-    sys.exit(examine())
+    sys.exit(examine(as_json=options.json))
 
 
 VERBS = {

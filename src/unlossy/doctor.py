@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import netrc
 import os
 import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +23,18 @@ from unlossy import __version__, assets
 from unlossy.errors import UserError
 
 NEEDED_SPACE = 2 * 10**9  # bytes: assets, decoded film and degraded clips of the default run
+NEEDED_MEMORY = 4 * 10**9  # bytes
+# extra of ours -> its distribution, and what it is for.
+EXTRAS = {
+    "joblib": ("hydra-joblib-launcher", "several runs of a sweep at a time"),
+    "optuna": ("optuna", "searches: -m sweep=ccdnet_optuna"),
+    "slurm": ("hydra-submitit-launcher", "runs of a sweep as jobs of SLURM"),
+    "ray": ("hydra-ray-launcher", "runs of a sweep on a Ray cluster"),
+    "dashboards": ("wandb-workspaces", "dashboards in W&B: report.py --wandb"),
+}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Where Linux says how much of the machine this process may use: version 2 of it, then version 1.
+MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 STATES = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
 
 
@@ -34,9 +48,13 @@ class Finding:
     remedy: str = ""
 
 
-def doctor() -> int:
+def doctor(*, as_json: bool = False) -> int:
     """Print the diagnosis and return the exit code: 0 if the main job can run, else 1."""
     findings = list(examine())
+    bad = sum(finding.state == "bad" for finding in findings)
+    if as_json:
+        Console().print_json(data=[asdict(finding) for finding in findings])
+        return 1 if bad else 0
     table = Table(title=f"unlossy {__version__}", title_justify="left", box=None, pad_edge=False)
     for heading in ("", "what", "found", "remedy"):
         table.add_column(heading, overflow="fold")
@@ -44,21 +62,36 @@ def doctor() -> int:
         table.add_row(STATES[finding.state], finding.what, finding.found, finding.remedy)
     console = Console()
     console.print(table)
-    bad = sum(finding.state == "bad" for finding in findings)
-    console.print(f"{bad} to mend, see the remedies." if bad else "Ready: make train.")
+    console.print(f"{bad} to mend, see the remedies." if bad else _next(findings), highlight=False)
     return 1 if bad else 0
 
 
+def _next(findings: list[Finding]) -> str:
+    """Return the commands to go on with."""
+    gpu = any(f.what == "device" and "trainer=gpu" in f.found for f in findings)
+    lacking = any(f.what.startswith("asset") and f.state == "note" for f in findings)
+    return "\n".join(
+        [
+            "Ready: make train." if not gpu else 'Ready: make train ARGS="trainer=gpu".',
+            *(["To work without a network later: make fetch."] if lacking else []),
+            "What else there is: python train.py --help.",
+        ]
+    )
+
+
 def examine() -> Iterator[Finding]:
-    """Yield every finding; nothing is changed and nothing is fetched."""
+    """Yield every finding; nothing is changed and nothing is fetched. No check ends the others."""
     yield Finding("python", f"{platform.python_version()} on {platform.system()}")
-    yield from _packages()
-    yield _torchvision()
-    yield _device()
-    yield from _codecs()
-    yield from _media()
-    yield from _cache()
-    yield from _assets()
+    checks = (
+        *(_packages, _torchvision, _device, _processor, _codecs, _media, _cache, _runs, _assets),
+        *(_extras, _browser, _wandb),
+    )
+    for check in checks:
+        try:
+            yield from check()
+        except Exception as error:  # whatever a half-installed library may raise
+            what = check.__name__.strip("_")
+            yield Finding(what, f"cannot be checked: {type(error).__name__}: {error}", "note")
 
 
 def _packages() -> Iterator[Finding]:
@@ -81,27 +114,56 @@ def _packages() -> Iterator[Finding]:
         )
 
 
-def _torchvision() -> Finding:
+def _torchvision() -> Iterator[Finding]:
     try:
         from unlossy._torchvision import SCHEMAS
     except Exception as error:  # whatever a half-installed C++ library may raise
         remedy = "install the torchvision that goes with this torch (constraints.txt names a pair)"
-        return Finding("torchvision", f"cannot be imported: {error}", "bad", remedy)
-    if SCHEMAS is None:
-        return Finding("torchvision", "imports as it is")
-    return Finding("torchvision", "linked against CUDA beside a CPU-only torch; worked around")
+        yield Finding("torchvision", f"cannot be imported: {error}", "bad", remedy)
+        return
+    worked_around = "linked against CUDA beside a CPU-only torch; worked around"
+    yield Finding("torchvision", worked_around if SCHEMAS else "imports as it is")
 
 
-def _device() -> Finding:
+def _device() -> Iterator[Finding]:
     import torch
 
     if not torch.cuda.is_available():
-        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return Finding("device", f"CPU, {count} cores; the default run is made for it")
+        yield Finding("device", "CPU; the default run is made for it")
+        return
     memory = torch.cuda.get_device_properties(0).total_memory / 1e9
     precision = "bf16" if torch.cuda.is_bf16_supported() else "float32"
     name = torch.cuda.get_device_name()
-    return Finding("device", f"{name}, {memory:.0f} GB, {precision}: try trainer=gpu")
+    yield Finding("device", f"{name}, {memory:.0f} GB, {precision}: try trainer=gpu")
+
+
+def _processor() -> Iterator[Finding]:
+    """Cores and memory that this process may use, by its affinity and its cgroup."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = torch.get_num_threads()
+    remedy = "" if threads == cores else "OMP_NUM_THREADS sets it"
+    yield Finding("processor", f"{cores} cores, of which torch uses {threads}", "ok", remedy)
+    if memory := _memory():
+        scarce = memory < NEEDED_MEMORY
+        yield Finding(
+            "memory",
+            f"{memory / 1e9:.1f} GB",
+            "note" if scarce else "ok",
+            "if a run is killed: data.workers=0, a smaller data.batch" if scarce else "",
+        )
+
+
+def _memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return the bytes of memory that there are for this process; None where nothing tells."""
+    found = []
+    with suppress(AttributeError, ValueError, OSError):  # not on every system
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit in MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # "max" is no number
+            found.append(int((cgroup / limit).read_text()))
+    return min(found, default=None)
 
 
 def _codecs() -> Iterator[Finding]:
@@ -152,25 +214,30 @@ def _media() -> Iterator[Finding]:
 
 def _cache() -> Iterator[Finding]:
     root = assets.cache_root()
-    remedy = "set UNLOSSY_CACHE to a folder that can be written"
-    try:
+    with suppress(OSError):
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
+    yield _folder("cache", root, "set UNLOSSY_CACHE to a folder", NEEDED_SPACE)
+
+
+def _runs() -> Iterator[Finding]:
+    """Where runs will lie: `runs` here, which the first one makes."""
+    yield _folder("run_root", Path("runs").resolve(), "pass run_root=FOLDER, one", 0)
+
+
+def _folder(what: str, folder: Path, instead: str, needed: int) -> Finding:
+    """Try whether a folder, or the one that it will be made in, can be written."""
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        yield Finding("cache", f"{root}: {error.strerror}", "bad", remedy)
-        return
-    free = shutil.disk_usage(root).free
-    yield (
-        Finding("cache", f"{root}, {free / 1e9:.1f} GB free")
-        if free > NEEDED_SPACE
-        else Finding(
-            "cache",
-            f"{root}, {free / 1e9:.1f} GB free",
-            "note",
-            f"free {NEEDED_SPACE / 1e9:.0f} GB, or set UNLOSSY_CACHE to another disk",
-        )
-    )
+        return Finding(what, f"{folder}: {error.strerror}", "bad", f"{instead} that can be written")
+    free = shutil.disk_usage(place).free
+    found = f"{folder}, {free / 1e9:.1f} GB free"
+    if free < needed:
+        remedy = f"free {needed / 1e9:.0f} GB, or {instead} on another disk"
+        return Finding(what, found, "note", remedy)
+    return Finding(what, found)
 
 
 def _assets() -> Iterator[Finding]:
@@ -186,3 +253,36 @@ def _assets() -> Iterator[Finding]:
             yield Finding(f"asset {name}", "damaged", "bad", str(error))
         else:
             yield Finding(f"asset {name}", "cached")
+
+
+def _extras() -> Iterator[Finding]:
+    """What only some need."""
+    for extra, (distribution, purpose) in EXTRAS.items():
+        try:
+            yield Finding(f"extra {extra}", f"{distribution} {metadata.version(distribution)}")
+        except metadata.PackageNotFoundError:
+            remedy = f"pip install 'unlossy[{extra}]', for {purpose}"
+            yield Finding(f"extra {extra}", "not installed", "note", remedy)
+
+
+def _browser() -> Iterator[Finding]:
+    name = next((name for name in BROWSERS if shutil.which(name)), None)
+    remedy = "" if name else "only the tests of the report page want one: apt-get install chromium"
+    yield Finding("browser", name or "no Chromium", "ok" if name else "note", remedy)
+
+
+def _wandb() -> Iterator[Finding]:
+    """Whether runs go online; the key itself is not looked at."""
+    mode = os.environ.get("WANDB_MODE", "online")
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rpartition("//")[2]
+    known = "WANDB_API_KEY" in os.environ
+    with suppress(OSError, netrc.NetrcParseError):
+        logins = netrc.netrc(Path(os.environ.get("NETRC", "~/.netrc")).expanduser())
+        known = known or logins.authenticators(host) is not None
+    if mode != "online":
+        yield Finding("W&B", f"{mode}, by WANDB_MODE")
+    elif known:
+        yield Finding("W&B", f"a key for {host}: runs go online")
+    else:
+        remedy = "wandb login, for runs that go online; wandb sync uploads those that were kept"
+        yield Finding("W&B", "no key: runs are kept offline", "note", remedy)

@@ -54,7 +54,7 @@ def told(conf: Path, door: str, arguments: Sequence[str]) -> Iterator[Callable[[
         os.environ.pop(WHOLE, None)
 
     try:
-        check(conf, arguments)
+        check(conf, door, arguments)
         yield composed
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if WHOLE not in os.environ or isinstance(error, UserError):
@@ -64,8 +64,10 @@ def told(conf: Path, door: str, arguments: Sequence[str]) -> Iterator[Callable[[
         composed()
 
 
-def check(conf: Path, arguments: Sequence[str]) -> None:
+def check(conf: Path, door: str, arguments: Sequence[str]) -> None:
     """Refuse what Hydra takes for something else, or ends in a traceback about.
+
+    Arguments are those of `told`.
 
     Raises:
         UserError: naming the first such argument.
@@ -76,7 +78,13 @@ def check(conf: Path, arguments: Sequence[str]) -> None:
             raise UserError(f"{argument} is unknown; settings are written KEY=VALUE, without --.")
         if key == "" and equals:
             raise UserError(f"{argument} names no key; write KEY=VALUE without spaces around =.")
-        if not equals or key.startswith("~") or choices.group_of(conf, key) is None:
+        if key.startswith("~") and key[1:] in _needed(conf, door):
+            raise UserError(f"{argument} takes away what every run needs; give it another value.")
+        if not equals or key.startswith("~"):
+            continue
+        if choices.group_of(conf, key) is None:
+            if value == "":
+                raise UserError(f"{argument} sets nothing; write a value, or {key}=null for none.")
             continue
         if value in ("", "null"):
             spare = "@" in key or key == "schedule"
@@ -89,6 +97,12 @@ def check(conf: Path, arguments: Sequence[str]) -> None:
                 f"{argument} chooses several, and {key} is one; compare them with -m "
                 f"{key}={value.strip('[]')}."
             )
+
+
+def _needed(conf: Path, door: str) -> set[str]:
+    """Return the groups and settings that are not for taking away."""
+    groups, settings = choices.introduced(conf, door)
+    return {line.key for line in (*groups, *settings) if line.value != "null"} - {"schedule"}
 
 
 def sentence(error: Exception, conf: Path, door: str, arguments: Sequence[str]) -> str:

@@ -93,8 +93,8 @@ def _failed(node: DictConfig, message: str) -> tuple[str, str]:
     return str(node.get("_target_", "configuration")), ", ".join(plain)
 
 
-def check_numbers(cfg: DictConfig) -> None:
-    """Refuse counts that no run can have.
+def check_settings(cfg: DictConfig) -> None:
+    """Refuse counts that no run can have, and names that are no folder's.
 
     Raises:
         UserError: naming the first.
@@ -102,11 +102,23 @@ def check_numbers(cfg: DictConfig) -> None:
     least = {
         "seed": 0,
         "checkpoint_every": 1,
+        "data.batch": 1,
+        "data.crop": 1,
+        "data.frames": 1,
+        "data.workers": 0,
         "trainer.max_steps": 1,
         "trainer.val_check_interval": 1,
         "trainer.log_every_n_steps": 1,
     }
     for key, lowest in least.items():
         value = OmegaConf.select(cfg, key, default=lowest)
-        if not isinstance(value, int) or value < lowest:
+        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
             raise UserError(f"{key}={value} does not work; use a whole number from {lowest} on.")
+    ema = OmegaConf.select(cfg, "ema")
+    if ema is not None and not (isinstance(ema, float) and 0 < ema < 1):
+        raise UserError(f"ema={ema} does not work; use a number between 0 and 1, such as 0.999.")
+    if not isinstance(cfg.name, str) or cfg.name in ("", ".", "..") or {"/", "\\"} & set(cfg.name):
+        raise UserError(f"name={cfg.name} is no folder's name; choose one without slashes.")
+    for key in ("run_root", "ckpt", "init"):
+        if OmegaConf.select(cfg, key) == "":
+            raise UserError(f"{key} is empty; name a path, or leave it out.")

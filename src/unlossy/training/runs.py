@@ -27,7 +27,7 @@ from unlossy.models.weights import read_weights
 from unlossy.training import folder as folders
 from unlossy.training import ranks
 from unlossy.training.callbacks import AtomicFiles
-from unlossy.training.configs import build, check_numbers, resolved
+from unlossy.training.configs import build, check_settings, resolved
 from unlossy.training.enhancer import Enhancer, introduce, match, rehearse
 from unlossy.training.evaluation import Contender, contenders, evaluate_split, suitable
 from unlossy.training.launching import joined, team
@@ -77,7 +77,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], into: Path | None = None)
     """
     started = time.monotonic()
     config = resolved(cfg)
-    check_numbers(cfg)
+    check_settings(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     run = _prepare(cfg, config, choices)
     data, model, enhancer = run.data, run.model, run.enhancer
@@ -192,7 +192,7 @@ def check(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
         UserError: as `train`.
     """
     config = resolved(cfg)
-    check_numbers(cfg)
+    check_settings(cfg)
     run = _prepare(cfg, config, choices)
     if run.enhancer is not None and cfg.init is not None:
         start_from(Path(cfg.init), run.enhancer)
@@ -229,7 +229,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
     started = time.monotonic()
     config = resolved(cfg)
     refuse_secrets(config)
-    check_numbers(cfg)
+    check_settings(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.split not in ("test", "val"):
         raise UserError(f"split={cfg.split} is not scored; use split=test or split=val.")
