@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow test-gpu lint format bench report doctor fetch clean
+.PHONY: help install train test test-slow test-gpu lint format bench report table experiment experiments doctor fetch clean
 
 help:  ## Say what there is to make (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,20 @@ bench: $(STAMP)  ## Measure speed and memory side by side against the reference 
 
 report: $(STAMP)  ## Make the report of runs/: a page to open in a browser, and a Markdown one
 	$(RUN) report.py $(ARGS)
+
+table: $(STAMP)  ## Make the tables of README.md and experiments/ anew from the CSV files beside them
+	$(RUN) report.py --tables
+
+# SEEDS and EVAL_ARGS may be given, too; with ARGS it is a trial, which leaves experiments/ alone.
+experiment: $(STAMP)  ## Run an experiment of the lab book and publish it: N=03 SEEDS="0 1"
+	@test -f experiments/$(N)_*/run.sh || { echo "Say which: make experiment N=03" >&2; exit 2; }
+	PYTHON="$(RUN)" ARGS="$(ARGS)" bash experiments/$(N)_*/run.sh
+
+experiments: $(STAMP)  ## Run all of them, one after the other, and say how long each took
+	@for folder in experiments/[0-9]*/; do \
+	  started=$$(date +%s); PYTHON="$(RUN)" ARGS="$(ARGS)" bash $${folder}run.sh || exit 1; \
+	  took="$$took\n$$(( ($$(date +%s) - started + 59) / 60 )) min  $$folder"; \
+	done; printf "$$took\n%s min in all\n" $$(printf "$$took" | awk '{all += $$1} END {print all}')
 
 doctor: $(STAMP)  ## Say what this machine has, what is missing and how to mend it
 	$(VENV)/bin/unlossy doctor
