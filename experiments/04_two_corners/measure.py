@@ -1,6 +1,6 @@
 """Where the models of experiment 04 put the digit: corners.csv and corners.png.
 
-    python experiments/04_two_corners/measure.py RECURSIVE.ckpt CROSS_ENTROPY.ckpt REGRESSION.ckpt
+    python measure.py OUT RECURSIVE.ckpt CROSS_ENTROPY.ckpt REGRESSION.ckpt
 
 Every model sees the 500 test digits, those that draw twice, with two seeds; the recursive one also
 draws its first digit 500 times. NLL is that of the true canvas, teacher-forced, in nats a picture.
@@ -22,7 +22,6 @@ from unlossy.metrics.corners import LABELS, corner_shares
 from unlossy.models.model import EnhancementModel
 from unlossy.sample import Sample, pristine
 
-HERE = Path(__file__).parent
 SHOWN = 8  # digits of the figure
 
 
@@ -58,8 +57,8 @@ def _once(two: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def main(recursive: Path, cross_entropy: Path, regression: Path) -> None:
-    """Measure the three checkpoints and write both files."""
+def main(out: Path, recursive: Path, cross_entropy: Path, regression: Path) -> None:
+    """Measure the three checkpoints and write both files into `out`."""
     source = TwoCorners()
     canvases = torch.cat([source.read(clip, 0, clip.frames) for clip in source.clips("test")])
     batch = batch_of(canvases)
@@ -95,16 +94,16 @@ def main(recursive: Path, cross_entropy: Path, regression: Path) -> None:
             }
             table.append(row)
             pictures[label] = made[:SHOWN]
-    with (HERE / "corners.csv").open("w", newline="") as file:
+    with (out / "corners.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, table[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
-    draw(pictures)
+    draw(pictures, out / "corners.png")
     for row in table:
         print(*row.values(), sep=" | ")
 
 
-def draw(pictures: dict[str, Tensor]) -> None:
+def draw(pictures: dict[str, Tensor], path: Path) -> None:
     """Write one line of pictures for each name."""
     figure, axes = plt.subplots(len(pictures), SHOWN, figsize=(SHOWN, 1.15 * len(pictures)))
     for line, (name, shown) in zip(axes, pictures.items(), strict=True):
@@ -114,7 +113,7 @@ def draw(pictures: dict[str, Tensor]) -> None:
             place.set_yticks([])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     figure.tight_layout()
-    figure.savefig(HERE / "corners.png", dpi=80)
+    figure.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":

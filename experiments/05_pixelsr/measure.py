@@ -1,6 +1,6 @@
 """What experiment 05 shows beside its table: swapped.csv and samples.png.
 
-    python experiments/05_pixelsr/measure.py AUXILIARY.ckpt NO_AUXILIARY.ckpt REGRESSION.ckpt
+    python experiments/05_pixelsr/measure.py OUT AUXILIARY.ckpt NO_AUXILIARY.ckpt REGRESSION.ckpt
 
 Swapped: every test patch is coded once under its own small picture and once under that of the next
 patch of the same frame; how many bits a sub-pixel are lost says how much the model reads its input,
@@ -28,7 +28,6 @@ from unlossy.report.paired import bootstrap
 from unlossy.sample import Sample, to_float
 from unlossy.training.configs import build
 
-HERE = Path(__file__).parent
 SHOWN = 10  # patches of the figure
 
 
@@ -40,8 +39,8 @@ def swapped(model: EnhancementModel, batch: Sample) -> dict[str, tuple[float, fl
 
 
 @torch.inference_mode()
-def main(auxiliary: Path, without: Path, regression: Path) -> None:
-    """Measure the checkpoints on the test split and write both files."""
+def main(out: Path, auxiliary: Path, without: Path, regression: Path) -> None:
+    """Measure the checkpoints on the test split and write both files into `out`."""
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         cfg = compose("train", ["experiment=pixelsr/small", "data.workers=0"])
     data: VideoData = build(cfg.data)
@@ -62,13 +61,13 @@ def main(auxiliary: Path, without: Path, regression: Path) -> None:
     more = bootstrap([with_term - without_it for with_term, without_it in pairs])
     cells = (f"{number:.3f}" for number in (more.mean, more.low, more.high))
     table.append(["auxiliary - without", "nll", "", "", *cells])
-    with (HERE / "swapped.csv").open("w", newline="") as file:
+    with (out / "swapped.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "of", "own", "swapped", "rise", "low", "high"])
         writer.writerows(table)
     for row in table:
         print(*row, sep=" | ")
-    draw(pictures(data, clips, auxiliary, regression))
+    draw(pictures(data, clips, auxiliary, regression), out / "samples.png")
 
 
 def pictures(
@@ -102,7 +101,7 @@ def pictures(
     return drawn
 
 
-def draw(drawn: dict[str, list[Tensor]]) -> None:
+def draw(drawn: dict[str, list[Tensor]], path: Path) -> None:
     """Write one line of patches for each name."""
     figure, axes = plt.subplots(len(drawn), SHOWN, figsize=(SHOWN, 1.02 * len(drawn)))
     for line, (name, shown) in zip(axes, drawn.items(), strict=True):
@@ -112,7 +111,7 @@ def draw(drawn: dict[str, list[Tensor]]) -> None:
             place.set_yticks([])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     figure.subplots_adjust(0.11, 0.005, 0.995, 0.995, 0.03, 0.03)
-    figure.savefig(HERE / "samples.png", dpi=80)
+    figure.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What frames between frames are worth, by how far things moved: displacement.csv, .png, gains.csv.
 
-    python experiments/07_film_losses/displacement.py LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
+    python experiments/07_film_losses/displacement.py OUT LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
 
 Pans: the clips of source=synthetic_pans, each one shift of up to 6 pixels a frame, which is known,
 so that models that estimate flow (`flow_to_first`) also have an end-point error. Film: the test
@@ -37,7 +37,6 @@ from unlossy.report.paired import Interval, bootstrap
 from unlossy.sample import Sample, to_float
 from unlossy.training.configs import build
 
-HERE = Path(__file__).parent
 AVERAGE = "frame_average"
 CUT = 25.0
 BINS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6.001))  # pixels a frame
@@ -161,7 +160,7 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Row]) -> None:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
-def plot(groups: Mapping[str, list[Row]], names: Sequence[str]) -> None:
+def plot(groups: Mapping[str, list[Row]], names: Sequence[str], path: Path) -> None:
     """Draw the gains on pans by displacement."""
     bins = {group: rows for group, rows in groups.items() if group.startswith("pans, ")}
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
@@ -181,12 +180,12 @@ def plot(groups: Mapping[str, list[Row]], names: Sequence[str]) -> None:
     axes.set_ylabel("gain over the frame average, dB")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(HERE / "displacement.png", dpi=120)
+    figure.savefig(path, dpi=120)
 
 
 @torch.inference_mode()
-def main(*named: str) -> None:
-    """Measure the checkpoints and write the files."""
+def main(out: str, *named: str) -> None:
+    """Measure the checkpoints and write the files into `out`."""
     models: dict[str, EnhancementModel] = {
         "input": Identity(),
         AVERAGE: FrameAverage(),
@@ -200,10 +199,11 @@ def main(*named: str) -> None:
             model.cut = None
     rows = list(measured(models))
     groups = groups_of(rows)
-    write(HERE / "displacement.csv", COLUMNS, rows)
+    write(Path(out, "displacement.csv"), COLUMNS, rows)
     found = list(gains(groups))
-    write(HERE / "gains.csv", list(dict.fromkeys(key for row in found for key in row)), found)
-    plot(groups, [name for name in models if name not in ("input", AVERAGE)])
+    write(Path(out, "gains.csv"), list(dict.fromkeys(key for row in found for key in row)), found)
+    shown = [name for name in models if name not in ("input", AVERAGE)]
+    plot(groups, shown, Path(out, "displacement.png"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What FILM's three losses are worth on the film's test shots at factor 2: losses.csv, losses.png.
 
-    python experiments/07_film_losses/sharpness.py LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
+    python experiments/07_film_losses/sharpness.py OUT LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
 
 Only frames that were dropped count, a mean of them per clip; `make table` makes the tables of
 losses.csv. Sharpness is the sum of |gradients| of
@@ -26,7 +26,6 @@ from unlossy.models.model import EnhancementModel
 from unlossy.report.pictures import strip
 from unlossy.report.rows import Row
 
-HERE = Path(__file__).parent
 SHOWN = "bunny/10999"  # of its made frames the one that the frame average does worst on
 
 
@@ -38,10 +37,8 @@ def sharpness(made: torch.Tensor, clean: torch.Tensor) -> list[float]:
 
 
 @torch.inference_mode()
-def main(*named: str) -> None:
-    """Measure the checkpoints, write the rows and the picture."""
-    if not named:
-        sys.exit("Give LABEL=CHECKPOINT once or more.")
+def main(out: str, *named: str) -> None:
+    """Measure the checkpoints, write the rows and the picture into `out`."""
     models: dict[str, EnhancementModel] = {
         "frame average": FrameAverage(),
         "minterpolate": Minterpolate(),
@@ -69,8 +66,12 @@ def main(*named: str) -> None:
         if clip == SHOWN:
             worst = psnr(made["frame average"], clean)
             k = worst.index(min(worst))
-            strip({name: frames[k] for name, frames in made.items()}, clean[k], HERE / "losses.png")
-    with (HERE / "losses.csv").open("w", newline="") as file:
+            strip(
+                {name: frames[k] for name, frames in made.items()},
+                clean[k],
+                Path(out, "losses.png"),
+            )
+    with Path(out, "losses.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

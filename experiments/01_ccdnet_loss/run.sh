@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# 01: which loss for CCDNet, after how many steps of it? make experiment N=01
+: "${SEEDS:=0 1 2}"  # of the headline pair; the grid has one
+. experiments/steps.sh
+
+grid() { "$PYTHON" train.py -m sweep=ccdnet_loss run_root="$ROOT" logger=csv hydra/launcher=joblib "$@" $ARGS; }
+
+grid                                                                # l1, grad, gan, grad_gan after 1, 2, 3 steps, seed 0
+grid loss=grad,grad_gan model.steps=2 seed="${SEEDS// /,}"          # CCDNet2's pair of the paper, with its spread
+
+publish

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# 05: what does the prior add on real patches, and what the auxiliary loss? make experiment N=05
+. experiments/steps.sh
+
+for seed in $SEEDS; do
+    train small experiment=pixelsr/small test=false
+    train without experiment=pixelsr/small loss.terms.conditioning.weight=0
+    train cross_entropy experiment=pixelsr/small_cross_entropy
+    train regression experiment=pixelsr/small_regression
+    # Four draws of each way, and the training patch that is nearest.
+    score small_scored ckpt="$(best small)" source=patches32 degradation=downscale metrics=stills metrics.samples=4 save=true \
+        +model@baselines.nearest_patch=nearest_patch
+done
+
+seed=${SEEDS%% *}  # swapped.csv and the figure are of the first
+"$PYTHON" "$HERE/measure.py" "$LAB" "$(best small)" "$(best without)" "$(best regression)"
+"$PYTHON" report.py "$ROOT/$seed/small_scored" --proxy --of pixelsr:t1
+
+publish
