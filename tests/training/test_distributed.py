@@ -242,3 +242,28 @@ def test_processes_started_elsewhere_make_one_run(source, tmp_path, monkeypatch)
     tables = [table(next((tmp_path / "scored" / n).iterdir())) for n in ("one", "two", "local")]
     assert tables[0] == tables[1] == tables[2]
     assert len(tables[0]) == 6
+
+
+@pytest.mark.slow
+def test_a_recipe_of_stages_is_trained_by_one_team(source, tmp_path):
+    def second(stage: str, loss: str) -> str:
+        parts = ["experiment=astf/small_stage2", f"loss={loss}", "monitor=val/psnr"]
+        parts += ["~loss.terms.lpips", "start_ckpt=${trained.stage1}"]
+        return f"stages.{stage}=[{','.join(repr(part) for part in parts)}]"
+
+    recipe = [
+        "experiment=astf/small", "trainer=ddp", "trainer.max_steps=4",
+        "trainer.val_check_interval=2", "trainer.accelerator=cpu", "network.channels=4",
+        "trainer.enable_progress_bar=no", "network.blocks=1", "data.crop=24", "data.batch=1",
+        "data.workers=0", "metrics=pixel", "logger=csv", "degradation=hevc_intra", "~baselines",
+        second("texture", "l1"), second("tradeoff", "charbonnier"), f"run_root={tmp_path}",
+    ]  # fmt: skip
+    said = finish(start(DOOR, "train", *recipe, *source))
+    assert said.count("stage 1 of 3") == 1
+    folder = only(tmp_path)
+    stages = sorted(path.parent.parent.name for path in folder.glob("stages/*/*/run.json"))
+    assert stages == ["stage1", "texture", "tradeoff"]
+    rows = table(folder)
+    models = ["input", "astf:s", "astf:e1", "astf:e2", "astf:f", "astf:y"]
+    assert list(dict.fromkeys(row["model"] for row in rows)) == models
+    assert [row["clip"] for row in rows] == ["clip4", "clip5", "clip6"] * 6

@@ -44,6 +44,8 @@ warnings.filterwarnings(
     "ignore", r"You're resuming from a checkpoint that ended before", UserWarning
 )
 warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty", UserWarning)
+# Its successor came with torch 2.13, and we serve 2.11.
+warnings.filterwarnings("ignore", r".broadcast_buffers. is deprecated", FutureWarning)
 # Parts that were trained before stay as they were.
 warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode", UserWarning)
 # A gate that is shut on the first batch leaves the schedule a step ahead of the optimiser: meant.
