@@ -202,7 +202,6 @@ class OptunaSweeper(_Sweeper):
         if not any(_key(line) == "test" for line in fixed):
             fixed.append("test=false")  # or the test split would be searched on
         watched = objective_of(self.compose(fixed))
-        folder.mkdir(parents=True, exist_ok=True)
         search = Search(
             folder=folder,
             storage=self.storage or f"sqlite:///{(folder / 'study.db').resolve()}",
@@ -213,6 +212,7 @@ class OptunaSweeper(_Sweeper):
             seed=self.seed,
             settings=_digest(fixed),
         )
+        folder.mkdir(parents=True, exist_ok=True)
         console.print(f"sweep folder: {folder}, {self.n_trials} trials, for {watched.name}")
 
         def launch(trial: Trial) -> Record:
@@ -381,7 +381,8 @@ def _check_processes(cfg: DictConfig, launcher: DictConfig) -> None:
     from unlossy.errors import UserError
     from unlossy.training.launching import team
 
-    asked = team(cfg.trainer)
+    counts = ("devices", "num_nodes", "accelerator")
+    asked = team(OmegaConf.create({k: cfg.trainer[k] for k in counts if k in cfg.trainer}))
     devices, nodes = asked.devices, asked.nodes
     if not str(launcher._target_).endswith("SlurmLauncher"):
         if asked.size > 1:

@@ -48,6 +48,9 @@ class Search:
         sampler: node of the sampler, built anew for every trial with its seed.
         seed: of the sampler.
         settings: stands for what is the same in all trials.
+
+    Raises:
+        UserError: the URL cannot be read, or holds a password, which every run's card would keep.
     """
 
     folder: Path
@@ -59,6 +62,13 @@ class Search:
     seed: int
     settings: str
 
+    def __post_init__(self) -> None:
+        if _parsed(self.storage).password:
+            raise UserError(
+                "hydra.sweeper.storage holds a password, which would be written into every run; "
+                "leave it out of the URL and set PGPASSWORD or ~/.pgpass (MySQL: ~/.my.cnf)."
+            )
+
     @property
     def name(self) -> str:
         """The study's name in its storage."""
@@ -69,22 +79,26 @@ def open_storage(url: str) -> RDBStorage:
     """Return the database of studies, made if it is not there.
 
     Raises:
-        UserError: it cannot be opened, or its URL holds a password, which a run's card would keep.
+        UserError: it cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial has its record
+    # Workers wait for each other's writes.
+    patience = {"timeout": 120} if _parsed(url).get_backend_name() == "sqlite" else {}
     try:
-        parsed = sqlalchemy.engine.make_url(url)
-        if parsed.password:
-            raise UserError(
-                "hydra.sweeper.storage holds a password, which would be written into every run; "
-                "leave it out of the URL and set PGPASSWORD or ~/.pgpass (MySQL: ~/.my.cnf)."
-            )
-        # Workers wait for each other's writes.
-        patience = {"timeout": 120} if parsed.get_backend_name() == "sqlite" else {}
         return RDBStorage(url, engine_kwargs={"connect_args": patience})
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         raise UserError(
             f"hydra.sweeper.storage={url} cannot be opened: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _parsed(url: str) -> sqlalchemy.engine.URL:
+    try:
+        return sqlalchemy.engine.make_url(url)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise UserError(
+            f"hydra.sweeper.storage={url} is no URL of a database; write one like "
+            f"sqlite:///study.db or postgresql://HOST/DATABASE."
         ) from error
 
 
@@ -161,8 +175,7 @@ def _bury_the_dead(study: optuna.Study, folder: Path) -> bool:
 def _repeat(study: optuna.Study, trial: FrozenTrial) -> None:
     tries = trial.user_attrs.get("tries", 1)
     if tries < TRIES:
-        told = {REPEATS: trial.number, "tries": tries + 1}
-        study.enqueue_trial(trial.params, user_attrs=told)
+        study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number, "tries": tries + 1})
     study.tell(trial.number, state=TrialState.FAIL)
 
 
