@@ -140,8 +140,9 @@ def joined(team: Team) -> Iterator[None]:
         store = TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), team.size)
     started_here = outside is None and not others
 
-    def lost() -> bool:
-        return bool(_failures(others)) or (started_here and os.getppid() != parent)
+    def lost() -> int | str:
+        orphaned = started_here and os.getppid() != parent
+        return "error: the first process of this run has ended." if orphaned else _verdict(others)
 
     threading.Thread(target=_watch, args=(lost, over), daemon=True).start()
     try:
@@ -153,8 +154,8 @@ def joined(team: Team) -> Iterator[None]:
     except BaseException as error:
         if ranks.rank() > 0:
             time.sleep(GRACE)
-        elif isinstance(error, RuntimeError):  # a collective was broken off: by whom?
-            _leave_with(others)
+        elif "gloo" in str(error) or isinstance(error, distributed.DistError):
+            _leave_with(others)  # a collective was broken off, by one who takes a while to end
         for other in others:
             other.kill()  # Lightning answers SIGTERM by a collective
         raise
@@ -200,16 +201,26 @@ def _meet(team: Team, outside: ClusterEnvironment | None, store: TCPStore | None
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // team.devices))
 
 
-def _failures(others: Sequence[subprocess.Popen[bytes]]) -> list[int]:
-    return [code for other in others if (code := other.poll())]
+def _verdict(others: Sequence[subprocess.Popen[bytes]]) -> int | str:
+    """Return what to leave with: another's exit code, or how it was ended; 0 while all is well."""
+    failed = [code for other in others if (code := other.poll())]
+    if not failed or failed[0] > 0:
+        return failed[0] if failed else 0
+    return f"error: another process of this run was ended by signal {-failed[0]}."
 
 
-def _watch(lost: Callable[[], bool], over: threading.Event) -> None:
-    """End this process, which may wait in a collective, when another has come to a bad end."""
+def _watch(lost: Callable[[], int | str], over: threading.Event) -> None:
+    """End this process, which may wait in a collective, when another has come to a bad end.
+
+    Args:
+        lost: what to leave with, 0 while all is well.
+        over: set when there is nothing to wait for any more.
+    """
     while not over.wait(0.5):
-        if lost():
+        if verdict := lost():
             if not over.wait(2 * GRACE):
-                os._exit(1)
+                sys.stderr.write(f"{verdict}\n" if isinstance(verdict, str) else "")
+                os._exit(verdict if isinstance(verdict, int) else 1)
             return
 
 
@@ -220,15 +231,13 @@ def _wait(others: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _leave_with(others: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End as another rank did, if one fails within a moment."""
-    until = time.monotonic() + GRACE
-    while any(other.poll() is None for other in others) and time.monotonic() < until:
-        if _failures(others):
-            break
+    """End as another rank did, if one fails within a while."""
+    until = time.monotonic() + 10 * GRACE
+    while not _verdict(others) and time.monotonic() < until:
+        if all(other.poll() == 0 for other in others):
+            return
         time.sleep(0.05)
-    for code in _failures(others):
+    if verdict := _verdict(others):
         for other in others:
             other.kill()
-        if code > 0:
-            raise SystemExit(code)
-        raise SystemExit(f"error: another process of this run was ended by signal {-code}.")
+        raise SystemExit(verdict)
