@@ -95,6 +95,8 @@ def refused(tmp_path, monkeypatch):
         ("trainer=5", "trainer=5 is unknown. Choices: "),
         ("hydra/launcher=jobblib", "did you mean joblib?"),
         ("model=", "model= chooses nothing"),
+        ("ckpt=", "ckpt= sets nothing; write a value, or ckpt=null for none."),
+        ("~model", "~model takes away what every run needs"),
         ("model@baselines.gaussian=null", "write ~model@baselines.gaussian to go without"),
         ("model=ccdnet.yaml", "write model=ccdnet."),
         ("model=[ccdnet,vrcnn]", "-m model=ccdnet,vrcnn"),

@@ -170,6 +170,8 @@ def _unknown_key(conf: Path, door: str, arguments: Sequence[str], key: str, miss
     key = missing if key in known else key
     if key in choices.groups(conf):
         return f"{key} is no group of {door}; {door} --help lists them."
+    if key in known:
+        return f"{key} is taken away by another argument."
     if near := _nearest(key, known):
         return f"{key} is unknown to {door}; did you mean {near}?"
     if "@" in key:

@@ -21,6 +21,9 @@ from unlossy.errors import UserError
 from lightning.fabric.utilities.exceptions import MisconfigurationException  # isort: skip
 
 
+HIGHEST_SEED = 2**32 - 1  # NumPy's
+
+
 def compose(name: str, overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, Any]]:
     """Compose another `conf/train.yaml` within the Hydra application that is running.
 
@@ -75,7 +78,9 @@ def build(node: DictConfig, **extra: Any) -> Any:
                 f"wrong type: {given or 'none'} ({str(cause).rstrip('.')})."
             ) from cause
         if isinstance(cause, ValueError | ImportError | MisconfigurationException):
-            raise UserError(f"{target}: {cause}") from cause
+            raise UserError(f"{target}: {' '.join(str(cause).split())}") from cause
+        if cause is None:  # of Hydra itself: a target that it does not call
+            raise UserError(f"{target}: {' '.join(str(error).split())}") from error
         raise
 
 
@@ -94,7 +99,7 @@ def _failed(node: DictConfig, message: str) -> tuple[str, str]:
 
 
 def check_settings(cfg: DictConfig) -> None:
-    """Refuse counts that no run can have, and names that are no folder's.
+    """Refuse values of a kind or a size that no run can have, and names that are no folder's.
 
     Raises:
         UserError: naming the first.
@@ -114,6 +119,16 @@ def check_settings(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key, default=lowest)
         if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
             raise UserError(f"{key}={value} does not work; use a whole number from {lowest} on.")
+    if cfg.seed > HIGHEST_SEED:
+        raise UserError(f"seed={cfg.seed} is too large; use one up to {HIGHEST_SEED}.")
+    for key in ("test", "save"):
+        value = OmegaConf.select(cfg, key, default=True)
+        if not isinstance(value, bool):
+            raise UserError(f"{key}={value} is neither; write {key}=true or {key}=false.")
+    for key in ("stages", "trained", "baselines", "logger.mirror", "trial"):
+        value = OmegaConf.select(cfg, key)
+        if not (value is None or isinstance(value, DictConfig)):
+            raise UserError(f"{key}={value} does not work; set what it holds, {key}.NAME=VALUE.")
     ema = OmegaConf.select(cfg, "ema")
     if ema is not None and not (isinstance(ema, float) and 0 < ema < 1):
         raise UserError(f"ema={ema} does not work; use a number between 0 and 1, such as 0.999.")

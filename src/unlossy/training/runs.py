@@ -287,7 +287,7 @@ def evaluate(cfg: DictConfig, choices: Mapping[str, Any]) -> Path:
 
 def _baselines(cfg: DictConfig, data: VideoData) -> tuple[dict[str, EnhancementModel], list[str]]:
     """Return what `suitable` says of the filters of the configuration."""
-    filters = {str(key): build(node) for key, node in cfg.get("baselines", {}).items()}
+    filters = {str(key): build(node) for key, node in (cfg.get("baselines") or {}).items()}
     return suitable(filters, data.degradation)
 
 
@@ -301,7 +301,7 @@ def _enhancer(
 ) -> Enhancer:
     objective: Objective = build(cfg.loss)
     introduce(model, objective)
-    schedule = build(cfg.schedule) if cfg.schedule else None
+    schedule = build(cfg.schedule) if cfg.get("schedule") else None
     optimizer = build(cfg.optimizer)
     enhancer = Enhancer(model, objective, optimizer, schedule, scores, card, cfg.seed)
     try:

@@ -32,7 +32,7 @@ from unlossy import checkpoint as checkpoints
 from unlossy.errors import UserError
 from unlossy.training import folder as folders
 from unlossy.training import ranks, runs
-from unlossy.training.configs import compose, resolved
+from unlossy.training.configs import check_settings, compose, resolved
 from unlossy.training.launching import Team, joined, team
 from unlossy.training.trainers import say
 
@@ -56,6 +56,7 @@ def train(cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str] 
     Raises:
         UserError: as for `runs.train`; a recipe that cannot be run or gone on with.
     """
+    check_settings(cfg)
     if not cfg.stages:
         return runs.train(cfg, choices)
     _check(cfg)
