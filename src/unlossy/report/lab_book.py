@@ -38,13 +38,17 @@ def publish(root: Path, folder: Path) -> list[Path]:
     Raises:
         UserError: no finished run under `root`, damaged rows, or `folder` cannot be written.
     """
-    rows = collect(root)
+    told = cards(root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        made = [_write(folder / "rows.csv", rows, (*FIRST, *_numbers(rows)))]
+        (folder / "runs.json").write_text(_json(told), encoding="utf-8")
+        made = [folder / "runs.json"]
+        if not any(root.rglob("rows.csv")) and told["trainings"]["runs"]:
+            return made  # what was trained is measured elsewhere
+        rows = collect(root)
+        made.append(_write(folder / "rows.csv", rows, (*FIRST, *_numbers(rows))))
         if found := distances(root, rows):
             made.append(_write(folder / "distances.csv", found, list(found[0])))
-        (folder / "runs.json").write_text(_json(cards(root)), encoding="utf-8")
         with TemporaryDirectory() as place:
             write_report(root, Path(place))
             figures = [file for pattern in FIGURES for file in sorted(Path(place).glob(pattern))]
@@ -55,7 +59,7 @@ def publish(root: Path, folder: Path) -> list[Path]:
             ]
     except OSError as error:
         raise UserError(f"Cannot publish to {folder} ({error}); name another folder.") from error
-    return [*made, folder / "runs.json"]
+    return made
 
 
 def cards(root: Path) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""The lab book: every experiment runs by one command and is in the index."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "experiments"
+FOLDERS = sorted(BOOK.glob("[0-9][0-9]_*"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_an_experiment_has_its_parts(folder):
+    script = (folder / "run.sh").read_text()
+    assert (folder / "run.sh").stat().st_mode & 0o111
+    subprocess.run(["bash", "-n", folder / "run.sh"], check=True)
+    assert ". experiments/steps.sh" in script
+    assert script.rstrip().endswith("publish")
+    page = (folder / "README.md").read_text()
+    assert "**Question.**" in page
+    assert "**Status.**" in page
+    assert "## Answer" in page
+    assert f"make experiment N={folder.name[:2]}" in page
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_an_experiment_is_in_the_index_with_the_minutes_of_its_cards(folder):
+    (line,) = re.findall(rf"^\| \[.*?\]\({folder.name}/README.md\).*$", _index(), re.MULTILINE)
+    minutes = line.split("|")[4].strip()
+    cards = folder / "runs.json"
+    assert minutes == (str(round(_seconds(cards) / 60)) if cards.exists() else "")
+
+
+def _index():
+    return (BOOK / "README.md").read_text()
+
+
+def _seconds(path):
+    groups = json.loads(path.read_text())
+    return sum(
+        (group["common"] | card)["seconds"]
+        for group in (groups["trainings"], groups["evaluations"])
+        for card in group["runs"]
+    )
+
+
+def test_run_cards_hold_no_path_of_a_machine():
+    for path in BOOK.glob("*/runs.json"):
+        assert not re.search(r'"(/|~|[A-Z]:\\)', path.read_text()), path
+
+
+def test_make_says_how_to_name_an_experiment():
+    done = _make("experiment", "N=99")
+    assert done.returncode != 0
+    assert "make experiment N=03" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_experiment_runs_to_its_end_and_is_not_run_twice(tmp_path):
+    """A trial: published beside its runs, the lab book stays as it is."""
+    before = {path: path.read_bytes() for path in (BOOK / "04_two_corners").iterdir()}
+    steps = "trainer.max_steps=2 trainer.val_check_interval=2 data.workers=0"
+    for attempt in (1, 2):
+        done = _make("experiment", "N=04", f"ARGS={steps}", f"ROOT={tmp_path}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("finished before") == 3 * (attempt - 1)
+    made = {path.name for path in (tmp_path / "trial").iterdir()}
+    assert made >= {"corners.csv", "corners.png", "rows.csv", "runs.json"}
+    assert _seconds(tmp_path / "trial" / "runs.json") > 0
+    assert before == {path: path.read_bytes() for path in (BOOK / "04_two_corners").iterdir()}
+
+
+def _make(*words):
+    make = shutil.which("make")
+    assert make
+    environment = os.environ | {"WANDB_MODE": "offline", "MAKEFLAGS": ""}
+    return subprocess.run(
+        [make, "-C", ROOT, "-o", ".venv/.installed", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
