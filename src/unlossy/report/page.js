@@ -91,7 +91,9 @@ if (thumbs.length > 0) show(thumbs[0].dataset.show);
 for (const exhibit of exhibits) {
   const stills = every(".stills img", exhibit);
   const [view, divider] = [exhibit.querySelector(".view"), exhibit.querySelector("input[type=range]")];
-  every(".stills", exhibit)[0].parentElement.open = false;
+  exhibit.querySelector(".stills").parentElement.open = false;
+  const strips = every("figure[data-output]", exhibit);
+  const sides = every("select[data-side]", exhibit);
   const move = () => view.style.setProperty("--at", `${divider.value}%`);
   for (const side of ["right", "left"]) {
     const picture = made("img", { className: side, draggable: false });
@@ -101,6 +103,8 @@ for (const exhibit of exhibits) {
       picture.src = stills[select.value].src;
       picture.alt = `${side}: ${stills[select.value].alt}`;
       tag.textContent = select.selectedOptions[0].textContent;
+      const shown = ["always", ...sides.map((each) => each.value)];
+      for (const strip of strips) strip.hidden = !shown.includes(strip.dataset.output);
     };
     select.addEventListener("change", choose);
     choose();

@@ -22,7 +22,7 @@ from unlossy.report import paired
 from unlossy.report.markup import Markup, element, joined
 from unlossy.report.page_cards import cards, sweeps
 from unlossy.report.page_charts import charts
-from unlossy.report.page_gallery import HOW_TO_READ, Gallery, gallery
+from unlossy.report.page_gallery import Gallery, gallery
 from unlossy.report.page_results import clips, pairs, results
 from unlossy.report.rows import Row, Run, collect, find_runs, label, number
 from unlossy.report.table import PROTOCOL, spread
@@ -115,8 +115,7 @@ def _sections(
     yield "results", joined([_note(RESULTS_READING), results(spread(rows))])
     yield "pairs", joined([_note(PAIRS_READING), pairs(compared)]) if compared else Markup("")
     yield "charts", charts(rows, root)
-    read = [element("p", text, class_="note") for text in (*_left_out(shown), HOW_TO_READ)]
-    yield "gallery", joined([*read, shown.html]) if shown.html else Markup("")
+    yield "gallery", joined([*map(_note, _left_out(shown)), shown.html])
     yield "clips", clips(rows)
     yield "sweeps", sweeps(root)
     yield "runs", cards(runs, root)
@@ -130,7 +129,7 @@ def _left_out(shown: Gallery) -> list[str]:
     if not shown.left_out:
         return []
     return [
-        f"{shown.shown} clips are shown; to keep the page small these were left out: "
+        f"Shown: {_counted(shown.shown, 'clip')}. Left out, to keep the page small: "
         f"{', '.join(shown.left_out)}."
     ]
 

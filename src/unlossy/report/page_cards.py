@@ -42,7 +42,8 @@ def _sweep(name: str, header: Sequence[str], jobs: Sequence[Mapping[str, str]]) 
     statuses = [job.get("status", "") for job in jobs]
     counts = ", ".join(f"{statuses.count(each)} {each}" for each in dict.fromkeys(statuses))
     heads = [Head(key, kind="number" if key in NUMBERS else "text") for key in header]
-    lines = [[_job_cell(key, job.get(key, "")) for key in header] for job in jobs]
+    ordered = sorted(jobs, key=lambda job: job.get("status") == "finished")
+    lines = [[_job_cell(key, job.get(key, "")) for key in header] for job in ordered]
     title = f"{'jobs' if name == '.' else name}: {counts}"
     return joined([element("h3", title), table(f"Jobs of {title}", heads, lines, "jobs")])
 
@@ -55,8 +56,9 @@ def _job_cell(key: str, text: str) -> Cell:
             value = float(text)
         except ValueError:
             return Cell(text, None)
-        return Cell(f"{value:.6g}", value)
-    return Cell(text, text or None)
+        return Cell(f"{value:#.6g}" if key == "objective" else f"{value:.0f}", value)
+    shown = element("span", text, class_="long") if key == "error" and text else text
+    return Cell(shown, text or None)
 
 
 def cards(runs: Sequence[Run], root: Path) -> Markup:

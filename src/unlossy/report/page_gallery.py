@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Literal
 
 from unlossy.report.gallery import Exhibit, Shown, read_gallery
 from unlossy.report.markup import Markup, element, joined
@@ -84,7 +85,10 @@ def gallery(rows: Sequence[Row], runs: Sequence[Run], root: Path, budget: int = 
     if not shown:
         return Gallery(Markup(""), 0, tuple(left_out), 0)
     thumbs = [_thumb(place, entry) for place, entry in enumerate(shown)]
+    chosen = "Strips and films shown are those of both sides of the slider, and the clean clip's."
     html = [
+        element("p", HOW_TO_READ, class_="note"),
+        element("p", chosen, class_="note needs-script"),
         element("div", *thumbs, class_="thumbs needs-script", role="group", aria_label="Clips"),
         *(_exhibit(place, entry) for place, entry in enumerate(shown)),
     ]
@@ -162,17 +166,16 @@ def _exhibit(place: int, entry: Entry) -> Markup:
     frames = f"{exhibit.frames} frame{'s' if exhibit.frames > 1 else ''}"
     said = f"{entry.medium} · {exhibit.width} × {exhibit.height} · {frames}"
     width = exhibit.width * max(1, WIDE // exhibit.width)
-    parts = [
-        element("h3", exhibit.clip, " ", element("span", said, class_="further")),
-        _slider(entry),
-        _fold("Stills", element("div", _stills(entry), class_="stills"), open_=""),
-    ]
+    stills = element("div", _stills(entry), class_="stills")
+    parts = [element("h3", exhibit.clip, " ", element("span", said, class_="further"))]
+    parts.append(_slider(entry))
     if exhibit.frames > 1:
         parts += [
-            element("h4", f"Flicker, row {exhibit.row}"),
-            element("div", *_strips(entry), class_="strips"),
+            element("h4", f"Flicker: row {exhibit.row} of every frame"),
+            element("div", *_figures(entry, "rows"), class_="strips"),
             _fold("Film", _film(entry)),
         ]
+    parts.append(_fold("Stills", stills, open=""))
     style = f"--wide: {width}px; --shape: {exhibit.width} / {exhibit.height}"
     return element("article", *parts, class_="exhibit", id=f"clip-{place}", style=style)
 
@@ -187,7 +190,7 @@ def _score(name: str, each: Shown) -> str:
     return f"{name}, exact" if each.psnr is None else f"{name}, {each.psnr:.2f} dB"
 
 
-def _picture(file: Path, alt: str, **attributes: str) -> Markup:
+def _picture(file: Path, alt: str, **attributes: str | None) -> Markup:
     kind = "jpeg" if file.suffix in (".jpg", ".jpeg") else file.suffix.removeprefix(".")
     content = base64.b64encode(file.read_bytes()).decode()
     return element(
@@ -249,29 +252,31 @@ def _stills(entry: Entry) -> Markup:
     )
 
 
-def _strips(entry: Entry) -> Iterator[Markup]:
+def _figures(entry: Entry, kind: Literal["film", "rows"]) -> Iterator[Markup]:
+    """Yield a strip per output; the script shows those of both sides of the slider, and clean."""
     exhibit = entry.exhibit
-    height = f"height: {exhibit.frames * exhibit.row_height}px"
-    for name, each in entry.outputs:
-        alt = f"{exhibit.clip}, row {exhibit.row} of every frame: {name}"
+    height = f"height: {exhibit.frames * exhibit.row_height}px" if kind == "rows" else None
+    what = f"row {exhibit.row} of every frame" if kind == "rows" else "frames over time"
+    for place, (name, each) in enumerate(entry.outputs):
         yield element(
             "figure",
             element("figcaption", name),
-            _picture(each.rows, alt, style=height),
+            _picture(
+                each.film if kind == "film" else each.rows,
+                f"{exhibit.clip}, {what}: {name}",
+                style=height,
+            ),
+            data_output="always" if name == "clean" else str(place),
         )
 
 
 def _film(entry: Entry) -> Markup:
     """Return the film strips in one box, so that they scroll together."""
-    figures = [
-        element(
-            "figure",
-            element("figcaption", name),
-            _picture(each.film, f"{entry.exhibit.clip}, frames over time: {name}"),
-        )
-        for name, each in entry.outputs
-    ]
-    title = f"Film strips of {entry.exhibit.clip}"
     return element(
-        "div", *figures, class_="scroll film", tabindex=0, role="region", aria_label=title
+        "div",
+        *_figures(entry, "film"),
+        class_="scroll film",
+        tabindex=0,
+        role="region",
+        aria_label=f"Film strips of {entry.exhibit.clip}",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Literal
 
@@ -202,7 +203,8 @@ def _pairs(every: Sequence[Comparison], column: Column, title: str) -> Markup:
     found, said = list(every), Markup("")
     if len(every) > MOST_PAIRS:
         best = _winner(every, column)
-        found = [each for each in every if best in (each.first, each.second)]
+        found = [each if each.first == best else _turned(each) for each in every]
+        found = [each for each in found if each.first == best]
         text = f"Of {len(every)} pairs, those with the best in this metric: {best}."
         said = element("p", text, class_="note")
     limits = [limit for each in found for limit in (each.low, each.high) if limit is not None]
@@ -238,6 +240,19 @@ def _pairs(every: Sequence[Comparison], column: Column, title: str) -> Markup:
         heads.pop(5)
         lines = [[*line[:5], line[6]] for line in lines]
     return joined([element("h3", title), said, table(title, heads, lines, "pairs")])
+
+
+def _turned(each: Comparison) -> Comparison:
+    """Return the same comparison as second minus first."""
+    return replace(
+        each,
+        first=each.second,
+        second=each.first,
+        mean=-each.mean,
+        low=None if each.high is None else -each.high,
+        high=None if each.low is None else -each.low,
+        probability=None if each.probability is None else 1.0 - each.probability,
+    )
 
 
 def _winner(found: Sequence[Comparison], column: Column) -> str:
