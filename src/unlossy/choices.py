@@ -53,11 +53,15 @@ def group_of(conf: Path, key: str) -> tuple[str, str] | None:
 def choices(conf: Path, group: str) -> list[str]:
     """Return what `group=...` takes, what lies in folders last: `film_small`, `astf/full`."""
     found = (path.relative_to(conf / group) for path in (conf / group).rglob("[!_]*.yaml"))
-    return sorted((p.with_suffix("").as_posix() for p in found), key=lambda n: (n.count("/"), n))
+    names = {path.with_suffix("").as_posix() for path in found} | set(PLUGINS.get(group, ()))
+    return sorted(names, key=lambda name: (name.count("/"), name))
 
 
-def summary(path: Path) -> str:
-    """Return the first sentence of the comment that a file of `conf` begins with."""
+def summary(conf: Path, group: str, name: str) -> str:
+    """Return the first sentence of the comment that the file of a choice begins with."""
+    path = conf / group / f"{name}.yaml"
+    if not path.is_file():
+        return PLUGINS[group][name]
     lines: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -90,8 +94,8 @@ def _listing(conf: Path, group: str, folder: str) -> str:
     if not names:
         return f"{group}: no choices"
     indent = min(max(map(len, names)), 34) + 4
-    lines = [f"{group}=", *(_entry(n, summary(conf / group / f"{n}.yaml"), indent) for n in names)]
-    return "\n".join(lines)
+    lines = [_entry(name, summary(conf, group, name), indent) for name in names]
+    return "\n".join([f"{group}=", *lines])
 
 
 def _entry(name: str, text: str, indent: int) -> str:
@@ -146,12 +150,21 @@ def examples(door: str, program: str) -> str:
 
 
 def _group(conf: Path, group: Line) -> Iterator[str]:
-    yield _entry(group.key, group.comment, 17)
+    yield _entry(group.key, group.comment, 18)
     if names := choices(conf, group.key):
         marked = " ".join(f"*{name}" if name == group.value else name for name in names)
-        yield _entry("", marked, 17)
+        yield _entry("", marked, 18)
 
 
+# Choices that no file of conf/ makes, but Hydra or a plug-in of it.
+PLUGINS = {
+    "hydra/launcher": {
+        "basic": "One after another, in this process",
+        "joblib": "Several at a time on this machine; wants the extra joblib",
+        "ray": "On a Ray cluster, or on all cores of this machine; wants the extra ray",
+        "submitit_local": "As on SLURM, in processes of this machine; wants the extra slurm",
+    }
+}
 LAUNCHER = Line("hydra/launcher", "basic", "where they run; one after another if none is chosen")
 PURPOSE = {
     "train": (
@@ -175,7 +188,7 @@ EXAMPLES = {
         ("'~model@baselines.nlmeans'", "leave one baseline out"),
         ("-m loss=l1,grad seed=0,1,2", "six runs"),
         ("-m sweep=NAME", "those that a file of conf/sweep lists"),
-        ("-m seed=0,1 hydra/launcher=joblib", "two at a time"),
+        ("-m seed=0,1 hydra/launcher=joblib", "several at a time on this machine"),
     ),
     "eval": (
         ("ckpt=runs/.../checkpoints/best.ckpt", "on the clips of the default mixture"),

@@ -141,6 +141,8 @@ def _unknown_choice(conf: Path, missing: str, options: Sequence[str]) -> str:
     typed = f"{group}={name}"
     if held := [choice for choice in known if choice.startswith(f"{name}/")]:
         return f"{typed} is a folder; choose of what it holds: {', '.join(held)}."
+    if group == "hydra/launcher" and (extra := EXTRAS.get(name.partition("_")[0])):
+        return f"{typed} is not installed; pip install 'unlossy[{extra}]' brings it."
     near = difflib.get_close_matches(name.lower(), known, 1)
     near += [f"{g}={name}" for g in choices.groups(conf) if name in choices.choices(conf, g)]
     meant = f"; did you mean {near[-1]}?" if near else "."
