@@ -1,6 +1,6 @@
 """Charts of results as inline SVG: text to put into a page, which needs no script to show it.
 
-A chart is 400 units wide and takes the width that it is given: letters of 13 units are 11 pixels
+A chart is 400 units wide and takes the width that it is given: letters of 13.5 units are 11 pixels
 high on a telephone. Ink is `currentColor`; series are `--c0` ... `--c7`, gains `--better` and
 `--worse`, with fallbacks that stand out from white and from black. Every mark has a `<title>`, the
 tooltip of a browser, and series differ by the shape of their marks as well as by colour.
@@ -18,7 +18,8 @@ from statistics import fmean
 Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 400.0, 220.0  # of a chart, and of its plotting area
-TEXT, LETTER = 13.0, 7.6  # size of text, and how wide a letter is taken to be
+TEXT = 13.5
+LETTER, DIGIT = 7.9, 8.8  # how wide letters are on average, and digits where they are widest
 LINE = 18.0  # from one line of text to the next
 GAP = 6.0
 MARK = 4.0  # radius
@@ -238,9 +239,9 @@ class _Plot:
 
     def __init__(self, x: Scale, y: Scale, labels: Sequence[str], ends: bool) -> None:
         self.x, self.y, self.labels = x, y, labels
-        self.left = max(map(len, y.texts(LINES)), default=0) * LETTER + GAP
+        self.left = max(map(len, y.texts(LINES)), default=0) * DIGIT + GAP
         names = max(map(len, labels), default=0) * LETTER if ends else 0.0
-        half = max(map(len, x.texts()[-1:]), default=0) * LETTER / 2  # of what is below the end
+        half = max(map(len, x.texts()[-1:]), default=0) * DIGIT / 2  # of what is below the end
         self.right = WIDTH - max(names + 5 * GAP if ends else 2 * GAP, half)
         self.top, self.bottom = LINE + GAP, HEIGHT
         self.parts: list[str] = []
