@@ -2,7 +2,7 @@
 
     runs/<name>/<date>_<time>_<hash>/
         run.json  rows.csv  summary.json  metrics.csv  checkpoints/{best,last}.ckpt  panels/
-        frames/ (with save=true)
+        gallery/ (pictures of some test clips)  frames/ (with save=true)
 
 The hash is of the resolved configuration without what does not change the result (where runs lie,
 which checkpoint to go on from, loggers, workers), so `ckpt=last` finds the run it continues.
