@@ -104,7 +104,7 @@ def test_two_processes_train_and_test_as_one(source, tmp_path):
     pair = start(
         DOOR, "train", *L1, *source, "trainer=ddp", "data.batch=2", f"run_root={tmp_path}/two"
     )
-    one = here("train", *L1, *source, "data.batch=4", f"run_root={tmp_path}/one")
+    one = here("train", *L1, *source, "data.batch=4", "test=false", f"run_root={tmp_path}/one")
     said = finish(pair)
     two = only(tmp_path / "two")
     assert said.count("best checkpoint:") == 1
