@@ -19,7 +19,7 @@ from unlossy.report import write_page
 from unlossy.report.markup import Markup, element, joined
 from unlossy.report.page import HERE
 from unlossy.report.page_gallery import BUDGET, gallery
-from unlossy.report.page_results import BAR, pairs
+from unlossy.report.page_pairs import BAR, pairs
 from unlossy.report.paired import Comparison
 from unlossy.report.rows import collect, find_runs
 
@@ -203,7 +203,7 @@ def test_an_interval_is_drawn_towards_the_better_one():
 
 
 def test_of_many_pairs_those_with_the_best_are_shown(monkeypatch):
-    monkeypatch.setattr("unlossy.report.page_results.MOST_PAIRS", 2)
+    monkeypatch.setattr("unlossy.report.page_pairs.MOST_PAIRS", 2)
     made = [("A", "B", 0.5), ("A", "C", -0.5), ("B", "C", -1.0)]
     html = pairs([Comparison("s", "gif", a, b, "psnr", 9, 1, m, m, m, 0.5) for a, b, m in made])
     assert "Of 3 pairs, those with the best in this metric: C." in html

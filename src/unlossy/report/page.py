@@ -23,7 +23,8 @@ from unlossy.report.markup import Markup, element, joined
 from unlossy.report.page_cards import cards, sweeps
 from unlossy.report.page_charts import charts
 from unlossy.report.page_gallery import Gallery, gallery
-from unlossy.report.page_results import clips, pairs, results
+from unlossy.report.page_pairs import pairs
+from unlossy.report.page_results import clips, results
 from unlossy.report.rows import Row, Run, collect, find_runs, label, number
 from unlossy.report.table import PROTOCOL, spread
 

@@ -1,4 +1,4 @@
-"""The numbers of the page: models by degradations, pairs of models, and every clip.
+"""The numbers of the page: models by degradations, and every clip.
 
 Every table is in the HTML, one per choice of source and metric; the script shows the chosen one,
 and where no script runs they stand below each other.
@@ -6,14 +6,11 @@ and where no script runs they stand below each other.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import fmean
 from typing import Literal
 
 from unlossy.report.markup import Cell, Head, Markup, choice, element, joined, table
-from unlossy.report.paired import Comparison
 from unlossy.report.rows import INPUT, Row, grouped, label, number
 from unlossy.report.table import (
     COLUMNS,
@@ -32,8 +29,6 @@ EVERY = (*COLUMNS, *(column for columns, _ in EXTRA for column in columns))
 FIRST = ("psnr", "gain", "ssim", "lpips_alex")  # shown unasked
 OF_CLIPS = tuple(column for column in EVERY if column.key in (*FIRST, "flicker_flat", "nll"))
 DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: "neither way is better"}
-BAR, TALL = 200.0, 20.0  # a drawn interval, in units of its own
-MOST_PAIRS = 40  # in one table
 
 
 def results(lines: Sequence[Row]) -> Markup:
@@ -51,10 +46,10 @@ def results(lines: Sequence[Row]) -> Markup:
             for column in metrics:
                 if filled_columns(members, [column]):
                     made = _matrix(source, column, list(by_degradation.values()))
-                    parts.append(_part(made, source, metric=column.key))
+                    parts.append(part(made, source, metric=column.key))
         whole = [_lines(group, open_=len(by_degradation) == 1) for group in by_degradation.values()]
         parts.append(element("div", *whole, data_source=source))
-    of_metrics = [(column.key, _titled(column)) for column in metrics] if several else []
+    of_metrics = [(column.key, titled(column)) for column in metrics] if several else []
     more = element("input", type="checkbox", id="every-column")
     controls = element(
         "div",
@@ -71,7 +66,8 @@ def results(lines: Sequence[Row]) -> Markup:
     return joined([controls, *parts, reading])
 
 
-def _titled(column: Column) -> str:
+def titled(column: Column) -> str:
+    """Return what a column is called and which way is better."""
     return f"{column.title} ({DIRECTIONS[column.better]})" if column.better else column.title
 
 
@@ -79,7 +75,7 @@ def _names(rows: Sequence[Row], key: str) -> list[tuple[str, str]]:
     return [(name, name) for (name,) in grouped(rows, key)]
 
 
-def _part(made: Markup, source: str, **chosen: str) -> Markup:
+def part(made: Markup, source: str, **chosen: str) -> Markup:
     """Return what is shown where these are chosen; `metric="psnr"` of the select `metric`."""
     return element("div", made, data_source=source, **{f"data_{k}": v for k, v in chosen.items()})
 
@@ -136,7 +132,7 @@ def _matrix(source: str, column: Column, groups: Sequence[Sequence[Row]]) -> Mar
         ]
         for key in sorted(cells, key=mean)
     ]
-    title = f"{source}: {_titled(column)}"
+    title = f"{source}: {titled(column)}"
     return joined([element("h3", title), table(title, heads, made)])
 
 
@@ -174,126 +170,6 @@ def _lines(lines: Sequence[Row], *, open_: bool) -> Markup:
     return element("details", element("summary", f"{title}, metric by metric"), content)
 
 
-def pairs(found: Sequence[Comparison]) -> Markup:
-    """Return a table of pairs per source, degradation and metric, intervals drawn around zero.
-
-    Of more than `MOST_PAIRS` pairs those with the best of the metric are shown.
-    """
-    columns = [column for column in EVERY if any(c.column == column.key for c in found)]
-    parts = []
-    for column in columns:
-        groups: dict[tuple[str, str], list[Comparison]] = {}
-        for each in found:
-            if each.column == column.key:
-                groups.setdefault((each.source, each.degradation), []).append(each)
-        for (source, degradation), members in groups.items():
-            made = _pairs(members, column, f"{source}, {degradation}: {_titled(column)}")
-            parts.append(_part(made, source, pair=column.key))
-    sources = list(dict.fromkeys(each.source for each in found))
-    controls = element(
-        "div",
-        choice("source", "Source", [(name, name) for name in sources]),
-        choice("pair", "Metric", [(column.key, _titled(column)) for column in columns]),
-        class_="controls",
-    )
-    return joined([controls, *parts])
-
-
-def _pairs(every: Sequence[Comparison], column: Column, title: str) -> Markup:
-    found, said = list(every), Markup("")
-    if len(every) > MOST_PAIRS:
-        best = _winner(every, column)
-        found = [each if each.first == best else _turned(each) for each in every]
-        found = [each for each in found if each.first == best]
-        text = f"Of {len(every)} pairs, those with the best in this metric: {best}."
-        said = element("p", text, class_="note")
-    limits = [limit for each in found for limit in (each.low, each.high) if limit is not None]
-    widest = max(map(abs, [*limits, *(each.mean for each in found)])) or 1.0
-    form = column.form.lstrip("+")
-    lines = []
-    for each in found:
-        text = "one clip"
-        if each.low is not None and each.high is not None:
-            text = f"{each.low:+{form}} to {each.high:+{form}}"
-        name = joined([each.first, element("span", " − ", class_="further"), each.second])
-        lines.append(
-            [
-                Cell(element("span", name, class_="certain") if each.certain else name, each.first),
-                Cell(f"{each.mean:+{form}}", each.mean, "best" if each.certain else ""),
-                Cell(_interval(each, widest, column.better), each.mean),
-                Cell(text, each.low),
-                Cell(_share(each.probability), each.probability),
-                Cell("" if each.seeds_std is None else f"{each.seeds_std:{form}}", each.seeds_std),
-                Cell(str(each.clips), float(each.clips)),
-            ]
-        )
-    heads = [
-        Head("first − second", kind="text"),
-        Head("difference", column.better),
-        Head("second better | first better", column.better, "text"),
-        Head("95 % interval"),
-        Head("first is better", 1),
-        Head("± over seeds"),
-        Head("clips"),
-    ]
-    if not any(each.seeds_std is not None for each in found):
-        heads.pop(5)
-        lines = [[*line[:5], line[6]] for line in lines]
-    return joined([element("h3", title), said, table(title, heads, lines, "pairs")])
-
-
-def _turned(each: Comparison) -> Comparison:
-    """Return the same comparison as second minus first."""
-    return replace(
-        each,
-        first=each.second,
-        second=each.first,
-        mean=-each.mean,
-        low=None if each.high is None else -each.high,
-        high=None if each.low is None else -each.low,
-        probability=None if each.probability is None else 1.0 - each.probability,
-    )
-
-
-def _winner(found: Sequence[Comparison], column: Column) -> str:
-    """Return the model that is better in most of its pairs."""
-    won = Counter(
-        each.first if each.mean * (column.better or 1) > 0 else each.second for each in found
-    )
-    return won.most_common(1)[0][0]
-
-
-def _share(probability: float | None) -> str:
-    if probability is None:
-        return ""
-    if 0.01 <= probability <= 0.99:
-        return f"{probability:.0%}"
-    return "> 99%" if probability > 0.5 else "< 1%"
-
-
-def _interval(each: Comparison, widest: float, better: Literal[-1, 0, 1]) -> Markup:
-    """Draw mean and interval; right of zero the first is better, whichever way that is."""
-    sign = better or 1
-
-    def x(value: float) -> str:
-        return f"{BAR / 2 * (1 + 0.94 * sign * value / widest):.1f}"
-
-    middle = TALL / 2
-    low, high = (each.mean if limit is None else limit for limit in (each.low, each.high))
-    drawn = [
-        f'<line class="zero" x1="{BAR / 2}" x2="{BAR / 2}" y1="0" y2="{TALL}"/>',
-        f'<line class="interval" x1="{x(low)}" x2="{x(high)}" y1="{middle}" y2="{middle}"/>',
-        f'<circle cx="{x(each.mean)}" cy="{middle}" r="3.5"/>',
-    ]
-    return element(
-        "svg",
-        *map(Markup, drawn),
-        viewBox=f"0 0 {BAR:g} {TALL:g}",
-        aria_hidden="true",
-        class_="certain bar" if each.certain else "bar",
-    )
-
-
 def clips(rows: Sequence[Row]) -> Markup:
     """Return tables of clips by models, one per source, degradation and metric."""
     metrics = filled_columns(rows, OF_CLIPS)
@@ -301,13 +177,13 @@ def clips(rows: Sequence[Row]) -> Markup:
     for (source, degradation), members in grouped(rows, "source", "degradation").items():
         for column in metrics:
             if filled_columns(members, [column]):
-                made = _clips(members, column, f"{source}, {degradation}: {_titled(column)}")
-                parts.append(_part(made, source, clip=column.key))
+                made = _clips(members, column, f"{source}, {degradation}: {titled(column)}")
+                parts.append(part(made, source, clip=column.key))
     search = element("input", type="search", id="filter", autocomplete="off", spellcheck="false")
     controls = element(
         "div",
         choice("source", "Source", _names(rows, "source")),
-        choice("clip", "Metric", [(column.key, _titled(column)) for column in metrics]),
+        choice("clip", "Metric", [(column.key, titled(column)) for column in metrics]),
         element("label", "Clips that contain ", search, class_="needs-script"),
         element("output", for_="filter", class_="note"),
         class_="controls",
