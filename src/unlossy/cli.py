@@ -258,7 +258,8 @@ def report() -> None:
         elif options.tables:
             from unlossy.report.published import rewrite
 
-            print(*rewrite(Path.cwd()) or ["every table is what its CSV file says"], sep="\n")
+            moved = [str(path) for path in rewrite(Path.cwd())]
+            print(*moved or ["every table is what its CSV file says"], sep="\n")
         elif options.publish:
             from unlossy.report.lab_book import publish
 
