@@ -150,8 +150,8 @@ class VideoData(LightningDataModule):
         Lightning refuses an empty loader.
         """
         share = self.whole("val", *self._rank)
-        nothing: Any = DataLoader([None], batch_size=None, generator=torch.Generator())
-        return share if len(share) else nothing
+        nothing: Any = [None]
+        return share if len(share) else DataLoader(nothing, None, generator=torch.Generator())
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Return the whole clips of the test split."""
