@@ -1,0 +1,344 @@
+"""Jobs of a sweep: what each leaves, what the same command does again, what it refuses."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from hydra_plugins import unlossy_sweepers
+from unlossy import cli
+from unlossy.errors import UserError
+from unlossy.training import folder as folders
+from unlossy.training import sweeps
+from unlossy.training.configs import resolved
+from unlossy.training.divergence import DivergedError
+from unlossy.training.pruning import PrunedError
+from unlossy.training.sweeps import Sweep, conclude, read_records, run_job
+
+
+class Trainings:
+    """Stands for `stages.train`: leaves what a run leaves, or fails, as told per seed."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[int, str | None]] = []
+        self.errors: dict[int, BaseException] = {}
+
+    def __call__(self, cfg, choices, overrides=()) -> Path:
+        self.done.append((cfg.seed, cfg.ckpt))
+        root, digest = Path(cfg.run_root), folders.config_hash(resolved(cfg))
+        same, _ = folders.runs_of(root, cfg.name, digest, "run.json")
+        run = same[-1] if same else folders.make(root, cfg.name, digest)
+        (run / "run.json").write_text(json.dumps({"seed": cfg.seed}))
+        (run / "checkpoints").mkdir(exist_ok=True)
+        state = {"best_model_score": torch.tensor(30.0 + cfg.seed)}
+        torch.save({"callbacks": {"best": state}}, run / "checkpoints" / "last.ckpt")
+        print("a table")
+        if error := self.errors.get(cfg.seed):
+            raise error
+        (run / "run.json").write_text(json.dumps({"seed": cfg.seed, "seconds": 1.5}))
+        return run
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    fake = Trainings()
+    monkeypatch.setattr(sweeps.stages, "train", fake)
+    return fake
+
+
+def job(folder: Path, seed: int, *, trial: int | None = None, **more):
+    cfg = OmegaConf.create(
+        {"seed": seed, "ckpt": None, "stages": {}, "name": "any", "run_root": "any", **more}
+    )
+    told = None if trial is None else {"number": trial}
+    sweep = Sweep(folder, ("seed",), 3, alone=True, trial=told)
+    return run_job(sweep, cfg, {}, ["loss=l1", f"seed={seed}"], seed)
+
+
+def test_a_job_leaves_a_run_and_a_record(trainings, tmp_path, capsys):
+    record = job(tmp_path / "mine", 2)
+    assert (record.status, record.objective, record.error) == ("finished", 32.0, "")
+    (run,) = (tmp_path / "mine").glob("*/run.json")
+    assert record.run == run.parent.name
+    assert run.parent.name.endswith(f"_{record.job}")
+    assert read_records(tmp_path / "mine") == [record]
+    log = tmp_path / "mine" / "jobs" / f"{record.job}.log"
+    assert "a table" in log.read_text()
+    assert "a table" not in capsys.readouterr().out
+
+
+def test_the_same_command_again_does_what_is_missing(trainings, tmp_path, capsys):
+    for seed in (0, 1):
+        job(tmp_path, seed)
+    trainings.errors[2] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        job(tmp_path, 2)
+    assert len(read_records(tmp_path)) == 2
+    del trainings.errors[2]
+    trainings.done.clear()
+    again = [job(tmp_path, seed) for seed in range(3)]
+    assert trainings.done == [(2, "last")]  # from its checkpoint, in its folder
+    assert [record.status for record in again] == ["finished"] * 3
+    assert len(list(tmp_path.glob("*/run.json"))) == 3
+    assert capsys.readouterr().err.count("finished before") == 2
+
+
+def test_a_run_that_ended_before_its_record_was_written_is_not_repeated(trainings, tmp_path):
+    first = job(tmp_path, 1)
+    (tmp_path / "jobs" / f"{first.job}.json").unlink()
+    trainings.done.clear()
+    again = job(tmp_path, 1)
+    assert not trainings.done
+    assert (again.status, again.objective, again.run) == ("finished", 31.0, first.run)
+
+
+def test_a_finished_run_that_was_deleted_is_done_again(trainings, tmp_path):
+    first = job(tmp_path, 1)
+    (tmp_path / first.run / "run.json").unlink()
+    assert job(tmp_path, 1).status == "finished"
+    assert len(trainings.done) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said", "repeated"),
+    [
+        (UserError("No such loss."), "failed", "No such loss.", True),
+        (RuntimeError("out of\nmemory"), "failed", "RuntimeError: out of (trace in jobs/", True),
+        (DivergedError("NaN at step 3."), "diverged", "NaN at step 3.", False),
+        (PrunedError("given up at step 3"), "pruned", "given up at step 3", False),
+    ],
+)
+def test_a_job_that_goes_wrong_leaves_its_reason(
+    trainings, tmp_path, error, status, said, repeated
+):
+    trainings.errors[1] = error
+    record = job(tmp_path, 1)
+    assert (record.status, record.objective) == (status, None)
+    assert record.error.startswith(said)
+    assert "\n" not in record.error
+    assert read_records(tmp_path) == [record]
+    log = (tmp_path / "jobs" / f"{record.job}.log").read_text()
+    assert ("Traceback" in log) == isinstance(error, RuntimeError)
+    trainings.errors.clear()
+    assert job(tmp_path, 1).status == ("finished" if repeated else status)
+
+
+def test_a_configuration_without_a_value_is_a_failed_job(trainings, tmp_path):
+    record = job(tmp_path, 1, path="???")
+    assert record.status == "failed"
+    assert "path" in record.error
+    assert not trainings.done
+
+
+def test_a_job_that_another_process_is_at_is_left_to_it(trainings, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "ORPHANS", 0.1)
+    digest = job(tmp_path, 1).job
+    (tmp_path / "jobs" / f"{digest}.json").unlink()
+    for run in tmp_path.glob("*/run.json"):
+        run.unlink()
+    trainings.done.clear()
+    with FileLock(tmp_path / "jobs" / f"{digest}.lock"):
+        assert job(tmp_path, 1).status == "running"
+    assert not trainings.done
+    assert not read_records(tmp_path)
+
+
+def test_a_trial_is_the_same_run_as_a_job_of_a_grid(trainings, tmp_path):
+    assert job(tmp_path / "a", 1).job == job(tmp_path / "b", 1, trial=5).job
+
+
+def test_the_records_become_one_file_and_the_exit_code(trainings, tmp_path, capsys):
+    trainings.errors[1] = DivergedError("train/total became nan at step 3.")
+    records = [job(tmp_path, seed) for seed in range(3)]
+    assert conclude(tmp_path, records) == 1
+    with (tmp_path / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["job", "status", "objective", "run", "seconds", "error", "seed"]
+    assert {row["seed"]: (row["status"], row["objective"]) for row in rows} == {
+        "0": ("finished", "30"), "1": ("diverged", ""), "2": ("finished", "32"),
+    }  # fmt: skip
+    said = capsys.readouterr().err
+    assert "diverged: seed=1: train/total became nan at step 3." in said
+    assert str(tmp_path / "sweep.csv") in said.replace("\n", "")
+    assert conclude(tmp_path, [records[0], records[2]]) == 0
+
+
+def test_one_table_shows_all_runs(tmp_path, capsys):
+    header = "model,loss,degradation,source,clip,frames,psnr,ssim,lpips_alex"
+    config = {"trainer": {"max_steps": 1}, "model": {"steps": 1}}
+    for k, steps in enumerate((1, 2)):
+        run = tmp_path / f"2026-01-01_00000{k}_{k}"
+        run.mkdir()
+        config["model"]["steps"] = steps
+        (run / "run.json").write_text(json.dumps({"config": config, "seed": 0}))
+        rows = [f"input,,gif,bunny,c,2,20,{k},0.1", f"ccdnet,l1,gif,bunny,c,2,2{steps},0.9,0.1"]
+        (run / "rows.csv").write_text("\n".join([header, *rows]))
+    assert conclude(tmp_path, []) == 0
+    out = capsys.readouterr().out
+    assert out.count("bunny, gif") == 1
+    assert "ccdnet l1 model.steps=1" in out
+    assert "ccdnet l1 model.steps=2" in out
+
+
+def parsed(*overrides: str):
+    return OverridesParser.create().parse_overrides(list(overrides))
+
+
+def test_every_combination_is_a_job():
+    overrides = parsed("loss=l1,grad", "seed=range(0,3)", "~baselines", "data.crop=8")
+    varied, jobs = unlossy_sweepers.combinations(overrides)
+    assert varied == ("loss", "seed")
+    assert len(jobs) == len({tuple(j) for j in jobs}) == 6
+    assert ["loss=grad", "seed=2", "~baselines", "data.crop=8"] in jobs
+    with pytest.raises(UserError, match=r"optimizer\.lr=interval\(1,2\).*hydra/sweeper=optuna"):
+        unlossy_sweepers.combinations(parsed("optimizer.lr=interval(1,2)"))
+
+
+def test_what_is_typed_wins_over_the_file():
+    own = parsed("loss=l1,grad", "trainer.max_steps=1000", "seed=0")
+    merged = unlossy_sweepers._merged(own, parsed("trainer=tiny", "seed=0,1"))
+    assert [o.input_line for o in merged] == ["loss=l1,grad", "trainer=tiny", "seed=0,1"]
+
+
+def test_a_sweep_that_is_typed_again_has_its_folder():
+    def folder(*overrides: str, chosen: str | None = None) -> Path:
+        choices = {"runtime": {"choices": {"sweep": chosen}}}
+        config = OmegaConf.create({"run_root": "runs", "hydra": choices})
+        return unlossy_sweepers._folder(config, parsed(*overrides))
+
+    one = folder("loss=l1,grad", "seed=0,1")
+    assert one == folder("seed=0,1", "loss=l1,grad", "logger=csv", "hydra/launcher=joblib")
+    assert one != folder("loss=l1,grad", "seed=0,2")
+    assert folder("loss=l1,grad", "name=mine") == Path("runs/mine")
+    assert folder("sweep=ccdnet_loss", chosen="ccdnet_loss") == Path("runs/ccdnet_loss")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("x=tag(log,interval(1e-4,1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
+        ("x=interval(0.5,2)", FloatDistribution(0.5, 2.0)),
+        ("x=int(interval(4,64))", IntDistribution(4, 64)),
+        ("x=range(8,33,8)", IntDistribution(8, 32, step=8)),
+        ("x=l1,grad", CategoricalDistribution(["l1", "grad"])),
+    ],
+)
+def test_what_is_searched_is_written_in_the_grammar_of_hydra(override, expected):
+    (one,) = parsed(override)
+    assert unlossy_sweepers.distribution(one) == expected
+
+
+@pytest.mark.parametrize(
+    ("trainer", "launcher", "words"),
+    [
+        (
+            {"devices": 2, "strategy": "ddp"},
+            {"_target_": "x.BasicLauncher"},
+            "hydra/launcher=slurm",
+        ),
+        ({"devices": 1, "num_nodes": 2}, {"_target_": "x.JoblibLauncher"}, "2 processes"),
+        (
+            {"devices": 4, "num_nodes": 2},
+            {"_target_": "x.SlurmLauncher", "tasks_per_node": 1, "nodes": 2},
+            "hydra.launcher.tasks_per_node=4 hydra.launcher.nodes=2",
+        ),
+    ],
+)
+def test_jobs_of_several_processes_need_a_launcher_that_starts_them(trainer, launcher, words):
+    cfg = OmegaConf.create({"trainer": trainer})
+    with pytest.raises(UserError, match=words):
+        unlossy_sweepers._check_processes(cfg, OmegaConf.create(launcher))
+
+
+def test_slurm_starts_as_many_processes_as_the_trainer_waits_for():
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        typed = ["hydra/launcher=slurm", "trainer=ddp", "trainer.devices=4", "+trainer.num_nodes=3"]
+        cfg = compose("train", typed, return_hydra_config=True)
+    launcher = cfg.hydra.launcher
+    assert (launcher.tasks_per_node, launcher.nodes, launcher.gpus_per_node) == (4, 3, 4)
+    unlossy_sweepers._check_processes(cfg, launcher)
+
+
+def test_the_grid_of_experiment_01_is_made_of_its_single_runs():
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        cfg = compose("train", ["sweep=ccdnet_loss"], return_hydra_config=True)
+        own = [f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items()]
+        _, jobs = unlossy_sweepers.combinations(parsed(*own))
+        assert len(jobs) == 12
+        one = next(j for j in jobs if {"loss=gan", "model.steps=3"} <= set(j))
+        of_sweep = compose("train", ["sweep=ccdnet_loss", *one])
+        typed = ["model=ccdnet", "loss=gan", "model.steps=3", "seed=0", "trainer.max_steps=1000"]
+        assert of_sweep == compose("train", typed)
+
+
+@pytest.fixture
+def door(monkeypatch, capfd, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.train()
+        return (ended.value.code, *capfd.readouterr())
+
+    return run
+
+
+def test_the_door_runs_a_grid_and_reports_what_failed(trainings, door, tmp_path):
+    trainings.errors[1] = RuntimeError("no luck")
+    code, _, said = door("-m", "name=mine", "seed=0,1", "logger=csv")
+    assert code == 1
+    assert "failed: seed=1: RuntimeError: no luck" in said
+    assert "1 of 2 jobs: runs/mine/sweep.csv" in said.replace("\n", "")
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-m", "seed=0,1", "ckpt=last"], ["ckpt=last", "typed again"]),
+        (["-m", "seed=0,1", "trainer=ddp"], ["hydra/launcher=slurm", "trainer.devices=1"]),
+        (["sweep=wandb/ccdnet_grid"], ["wandb sweep", "ccdnet_grid.yaml, then wandb agent ID"]),
+        (["-m", "hydra/sweeper=optuna", "seed=1"], ["nothing to search"]),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_one_sentence(trainings, door, tmp_path, arguments, words):
+    code, _, said = door(*arguments, "logger=csv")
+    assert code == 2
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert all(word in said for word in words), said
+    assert not trainings.done
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(unlossy_sweepers, "find_spec", lambda name: None)
+    launcher = {"_target_": "hydra_plugins.x.SlurmLauncher"}
+    config = OmegaConf.create({"hydra": {"launcher": launcher}, "trainer": {}})
+    with pytest.raises(UserError, match=r'pip install "unlossy\[slurm\]"'):
+        unlossy_sweepers._check_launcher(config)
+
+
+def test_hydra_starts_without_what_only_a_sweep_needs():
+    script = (
+        "import sys, hydra_plugins.unlossy_sweepers\n"
+        "print({'torch', 'optuna', 'lightning', 'unlossy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
