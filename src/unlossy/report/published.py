@@ -3,8 +3,8 @@
     <!-- table rows.csv source=bunny models="input | ccdnet grad = CCDNet" columns="psnr | ssim" -->
     (what `make table` writes)
     <!-- /table -->
-    ... is ahead by <!-- paired rows.csv source=bunny pairs="a - b" columns=psnr -->+0.17 [+0.05,
-    +0.30]<!-- /paired --> dB.
+
+    a is ahead <!-- paired rows.csv pairs="a - b" columns=psnr -->(what it writes)<!-- /paired -->
 
 The file lies beside the Markdown. `table` has a line per model, means over clips and then over
 seeds, the best of a column bold; `paired` one per pair, by the bootstrap of `paired.py`. A region
