@@ -125,12 +125,10 @@ def run_trials(search: Search, launch: Callable[[Trial], Record]) -> optuna.Stud
         with lock:
             busy = _bury_the_dead(study, search.folder)
             trial = _next_trial(study, search)
-            alive = None if trial is None else _life(search.folder, trial.number)
-            if alive is not None:
-                alive.acquire()
+            alive = None if trial is None else _life(search.folder, trial.number).acquire()
         if trial is not None and alive is not None:
-            _tell(study, trial, launch(trial))
-            alive.release()
+            with alive:
+                _tell(study, trial, launch(trial))
         elif busy:
             time.sleep(0.5)
         else:
@@ -163,12 +161,11 @@ def _bury_the_dead(study: optuna.Study, folder: Path) -> bool:
         if not Path(life.lock_file).exists():  # on a machine that does not share the folder
             continue
         try:
-            life.acquire(timeout=0)
+            with life.acquire(timeout=0):
+                if study.get_trials(deepcopy=False)[trial.number].state == TrialState.RUNNING:
+                    _repeat(study, trial)
         except Timeout:
             living = True
-            continue
-        life.release()
-        _repeat(study, trial)
     return living
 
 

@@ -1,0 +1,176 @@
+"""A search by several processes: exact counts, trials that fail or are killed, pruning."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import optuna
+import pytest
+import torch
+from omegaconf import OmegaConf
+from optuna.trial import TrialState
+
+from hydra_plugins.unlossy_sweepers import OptunaSweeper
+from unlossy.errors import UserError
+from unlossy.training.pruning import PrunedError, Pruning
+from unlossy.training.studies import Search, best_trial, open_storage, run_trials
+from unlossy.training.sweeps import Record
+
+SAMPLER = OmegaConf.create(
+    {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 4, "constant_liar": True}
+)
+LR = "optimizer.lr"
+
+
+def search(folder: Path, trials: int, **changes) -> Search:
+    told = {
+        "folder": folder,
+        "storage": f"sqlite:///{folder / 'study.db'}",
+        "space": {LR: optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)},
+        "n_trials": trials,
+        "direction": "maximize",
+        "sampler": SAMPLER,
+        "seed": 7,
+        "settings": "model=ccdnet",
+    }
+    return Search(**{**told, **changes})
+
+
+def record(trial, status: str = "finished", objective: float | None = None) -> Record:
+    return Record(f"{trial.number:08x}", status, objective, "", 0.1, "", {}, [LR], trial.number)
+
+
+def launch(trial) -> Record:
+    """A cheap training: best at a rate of 1e-2, the fourth crashes and the sixth diverges."""
+    if trial.number == 3:
+        return record(trial, "failed")
+    if trial.number == 5:
+        return record(trial, "diverged")
+    return record(trial, objective=30 - abs(trial.params[LR] - 1e-2))
+
+
+def worker(folder: Path, trials: int, marks: Path) -> None:
+    def noted(trial) -> Record:
+        (marks / f"{os.getpid()}_{trial.number}").touch()
+        return launch(trial)
+
+    run_trials(search(folder, trials), noted)
+
+
+def start(target, *arguments) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def test_two_processes_make_exactly_the_trials_asked_for(tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    for process in [start(worker, tmp_path, 12, marks) for _ in range(2)]:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    study = run_trials(search(tmp_path, 12), launch)
+    trials = study.get_trials()
+    assert [trial.number for trial in trials] == list(range(12))
+    states = {trial.number: trial.state for trial in trials}
+    assert {n for n, state in states.items() if state == TrialState.FAIL} == {3, 5}
+    assert all(s == TrialState.COMPLETE for n, s in states.items() if n not in (3, 5))
+    assert len({trial.params[LR] for trial in trials}) == 12  # nobody repeats another's draws
+    assert sorted(int(mark.name.split("_")[1]) for mark in marks.iterdir()) == list(range(12))
+    best = best_trial(study)
+    assert best.value == max(t.value for t in trials if t.value is not None)
+    assert trials[3].user_attrs["error"]
+
+
+def test_the_trial_of_a_killed_process_is_asked_for_again(tmp_path):
+    def dies(folder: Path) -> None:
+        def killed(trial) -> Record:
+            if trial.number == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return launch(trial)
+
+        run_trials(search(folder, 3), killed)
+
+    process = start(dies, tmp_path)
+    process.join(timeout=60)
+    assert process.exitcode == -signal.SIGKILL
+    study = run_trials(search(tmp_path, 3), launch)
+    trials = study.get_trials()
+    assert [t.state.name for t in trials] == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
+    assert trials[3].params == trials[2].params  # the same run; as number 3 it is launched to fail
+    assert trials[3].user_attrs["repeats"] == 2
+
+
+def test_a_search_that_goes_on_draws_what_an_unbroken_one_draws(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder, counts in ((whole, (6,)), (parts, (2, 6))):
+        folder.mkdir()
+        for count in counts:
+            study = run_trials(search(folder, count), launch)
+        assert len(study.get_trials()) == 6
+        if folder == whole:
+            expected = [trial.params for trial in study.get_trials()]
+    assert [trial.params for trial in study.get_trials()] == expected
+
+
+def test_a_study_is_not_continued_with_other_settings(tmp_path):
+    run_trials(search(tmp_path, 1), launch)
+    with pytest.raises(UserError, match="name=NAME"):
+        run_trials(search(tmp_path, 2, settings="model=vrcnn"), launch)
+    with pytest.raises(UserError, match="name=NAME"):
+        run_trials(search(tmp_path, 2, direction="minimize"), launch)
+
+
+@pytest.mark.parametrize(
+    ("storage", "word"),
+    [("postgresql://me:secret@host/db", "PGPASSWORD"), ("study.db", "sqlite:///")],
+)
+def test_a_storage_that_cannot_be_is_refused(tmp_path, storage, word):
+    with pytest.raises(UserError, match=word) as refused:
+        search(tmp_path, 1, storage=storage)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_hopeless_trial_is_given_up_from_any_process(tmp_path):
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(
+        storage=open_storage(url), study_name="s", direction="maximize",
+        pruner=optuna.pruners.NopPruner(),
+    )  # fmt: skip
+    pruner = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1}
+    space = {LR: optuna.distributions.FloatDistribution(0, 1)}
+
+    def validate(values: list[float]) -> int:
+        number = study.ask(space).number
+        node = {"storage": url, "study": "s", "number": number, "pruner": pruner}
+        pruning = Pruning(OmegaConf.create(node), "val/psnr")
+        for step, value in enumerate(values, 1):
+            metrics = {"val/psnr": torch.tensor(value)}
+            trainer = SimpleNamespace(
+                callback_metrics=metrics, global_step=step, state=SimpleNamespace(fn="fit")
+            )
+            pruning.on_validation_end(trainer, None)
+        study.tell(number, values[-1])
+        return number
+
+    good = validate([30.0, 31.0, 32.0])
+    with pytest.raises(PrunedError, match=r"step 2 with val/psnr 29\.5"):
+        validate([30.5, 29.5, 40.0])
+    trials = study.get_trials()
+    assert trials[good].intermediate_values == {1: 30.0, 2: 31.0, 3: 32.0}
+    assert trials[good + 1].intermediate_values == {1: 30.5, 2: 29.5}
+
+
+def test_the_command_of_the_best_trial_has_its_parameters_and_no_budget(monkeypatch):
+    params = {"model": "ccdnet", "trainer.max_steps": 600, LR: "interval(0,1)"}
+    sweeper = OptunaSweeper(params, 3, None, SAMPLER, SAMPLER, 0)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    fixed = ["model=ccdnet", "trainer.max_steps=600", "sweep=x", "name=y", "~baselines"]
+    fixed += ["test=false", "data.batch=4"]
+    told = sweeper._command(fixed, [f"{LR}=0.5"])
+    assert told == f"python train.py model=ccdnet '~baselines' data.batch=4 {LR}=0.5"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/unlossy"])
+    assert sweeper._command([], []) == "unlossy train"
