@@ -87,6 +87,12 @@ def test_values_of_a_column_become_columns_with_two_numbers_in_a_cell(page):
     ]
 
 
+def test_settings_side_by_side_are_lines_of_one_model(page):
+    rows = [*rows_of("a", 0, "l1", setting="w=1"), *rows_of("a", 2, "l1", setting="w=2")]
+    text = page('across="setting: w=1 = narrow | w=2 = wide" columns=psnr', rows)
+    assert text.splitlines()[::2] == ["| model | narrow | wide |", "| a l1 | 22.00 | 24.00 |"]
+
+
 def test_pairs_have_an_interval(page):
     text = page('pairs="b - a" columns=psnr title=film', kind="paired")
     assert text.splitlines() == [

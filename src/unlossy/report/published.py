@@ -210,7 +210,7 @@ def _table(region: Region, rows: Sequence[Row]) -> str:
     blocks = {"": rows}
     if key:
         blocks = {
-            shown: [row for row in rows if row.get(key) == value]
+            shown: [{**row, key: ""} for row in rows if row.get(key) == value]
             for value, shown in _listed(values).items()
         }
     lines = {block: _lines(members) for block, members in blocks.items()}
