@@ -354,14 +354,10 @@ def _refuse_checkpoint(config: DictConfig) -> None:
 
 
 def _check_launcher(config: DictConfig) -> None:
-    """Refuse ours that is not installed (others have no file then), and a crowd on one GPU."""
+    """Refuse a crowd on one GPU."""
     from unlossy.errors import UserError
 
     kind = str(config.hydra.launcher._target_).rpartition(".")[2]
-    if kind == "SlurmLauncher" and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
-        raise UserError(
-            'hydra/launcher=slurm is not installed; pip install "unlossy[slurm]" brings it.'
-        )
     on_gpu = config.trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
     if kind == "JoblibLauncher" and config.hydra.launcher.n_jobs < 0 and on_gpu:
         import torch

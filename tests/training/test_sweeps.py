@@ -11,6 +11,7 @@ import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 from optuna.distributions import (
     CategoricalDistribution,
@@ -19,7 +20,7 @@ from optuna.distributions import (
 )
 
 from hydra_plugins import unlossy_sweepers
-from unlossy import cli
+from unlossy import cli, refusals
 from unlossy.errors import UserError
 from unlossy.training import folder as folders
 from unlossy.training import sweeps
@@ -325,12 +326,30 @@ def test_a_sweep_that_cannot_be_is_one_sentence(trainings, door, tmp_path, argum
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setattr(unlossy_sweepers, "find_spec", lambda name: None)
-    launcher = {"_target_": "hydra_plugins.x.SlurmLauncher"}
+def test_joblib_asks_how_many_jobs_fit_on_a_gpu(monkeypatch):
+    launcher = {"_target_": "x.JoblibLauncher", "n_jobs": -1}
     config = OmegaConf.create({"hydra": {"launcher": launcher}, "trainer": {}})
-    with pytest.raises(UserError, match=r'pip install "unlossy\[slurm\]"'):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    unlossy_sweepers._check_launcher(config)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UserError, match=r"hydra\.launcher\.n_jobs=2"):
         unlossy_sweepers._check_launcher(config)
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "slurm", "ray"])
+def test_what_is_not_installed_is_named(launcher):
+    """As `refusals` says it: without its plugin a launcher is no choice of Hydra's."""
+    missing = {"slurm": "submitit_slurm"}.get(launcher, launcher)
+    error = MissingConfigException("no such file", f"hydra/launcher/{missing}", ["basic"])
+    said = refusals.sentence(error, cli.CONF, "train", [f"hydra/launcher={launcher}"])
+    assert f"pip install 'unlossy[{launcher}]'" in said
+
+
+def test_optuna_that_is_not_installed_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(unlossy_sweepers, "find_spec", lambda name: None)
+    sweeper = unlossy_sweepers.OptunaSweeper({}, 1, None, OmegaConf.create(), OmegaConf.create(), 0)
+    with pytest.raises(UserError, match=r"pip install .unlossy\[optuna\]"):
+        sweeper.run(tmp_path, [])
 
 
 def test_hydra_starts_without_what_only_a_sweep_needs():
