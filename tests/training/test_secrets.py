@@ -21,6 +21,19 @@ SECRET = "s3cr3t-0123456789"
         ({"aws_secret_access_key": SECRET}, "aws_secret_access_key", "AWS_SECRET_ACCESS_KEY"),
         ({"apikey": SECRET}, "apikey", "APIKEY"),
         ({"token": [SECRET]}, "token.0", "TOKEN"),
+        ({"token": {"value": SECRET}}, "token.value", "TOKEN"),
+        ({"credentials": {"user": {"name": SECRET}}}, "credentials.user.name", "CREDENTIALS"),
+        (
+            {"headers": {"Authorization": f"Bearer {SECRET}"}},
+            "headers.Authorization",
+            "AUTHORIZATION",
+        ),
+        ({"source": {"accessToken": SECRET}}, "source.accessToken", "ACCESS_TOKEN"),
+        ({"HFToken": SECRET}, "HFToken", "HF_TOKEN"),
+        ({"apiKey": SECRET}, "apiKey", "API_KEY"),
+        ({"pgpassword": SECRET}, "pgpassword", "PGPASSWORD"),
+        *(({name: SECRET}, name, name.upper()) for name in ("db_pass", "pwd", "auth", "secrets")),
+        *(({name: SECRET}, name, name.upper()) for name in ("wandb_key", "ssh_key", "signing_key")),
     ],
 )
 def test_a_setting_named_like_a_secret_is_refused(config, setting, variable):
@@ -33,21 +46,43 @@ def test_a_setting_named_like_a_secret_is_refused(config, setting, variable):
     assert SECRET not in said
 
 
-@pytest.mark.parametrize("variable", ["HF_TOKEN", "DB_PASSWORD", "MY_API_KEY", "AWS_SECRET"])
-def test_a_value_that_a_secret_variable_holds_is_refused(variable, monkeypatch):
-    config = {"source": {"path": "footage", "note": SECRET}}
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *("HF_TOKEN", "DB_PASSWORD", "MY_API_KEY", "AWS_SECRET", "PGPASSWORD", "MYSQL_PWD"),
+        *("GITHUB_PAT", "SMTP_PASS"),
+    ],
+)
+@pytest.mark.parametrize("text", ["{}", "Bearer {}", "https://hub/x/{}/file", "n={},{}"])
+def test_a_value_that_holds_what_a_secret_variable_does_is_refused(variable, text, monkeypatch):
+    config = {"source": {"path": "footage", "note": text.replace("{}", SECRET)}}
     refuse_secrets(config)
     monkeypatch.setenv(variable, SECRET)
     with pytest.raises(UserError, match=rf"^source.note holds what {variable} holds") as caught:
         refuse_secrets(config)
     assert SECRET not in str(caught.value)
-    assert redacted(config) == {"source": {"path": "footage", "note": "***"}}
+    assert redacted(config) == {"source": {"path": "footage", "note": text.replace("{}", "***")}}
+
+
+def test_of_two_contents_the_longer_is_blanked_whole(monkeypatch):
+    monkeypatch.setenv("A_TOKEN", SECRET)
+    monkeypatch.setenv("B_TOKEN", f"{SECRET}-more")
+    assert redacted({"note": [f"x {SECRET}-more y", SECRET]}) == {"note": ["x *** y", "***"]}
+
+
+def test_an_address_may_take_its_password_from_the_environment(monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", SECRET)
+    config = {"storage": f"postgresql://ann:{SECRET}@host/db"}
+    refuse_secrets(config)
+    assert redacted(config) == {"storage": "postgresql://ann:***@host/db"}
 
 
 def test_short_contents_and_other_variables_are_no_secrets(monkeypatch):
     monkeypatch.setenv("DB_PASSWORD", "gif")
     monkeypatch.setenv("FOOTAGE", "a-long-folder-name")
     monkeypatch.setenv("KEYBOARD", "a-long-folder-name")
+    monkeypatch.setenv("PWD", "a-long-folder-name")
+    monkeypatch.setenv("OLDPWD", "a-long-folder-name")
     refuse_secrets({"degradation": "gif", "path": "a-long-folder-name"})
 
 
@@ -56,6 +91,10 @@ def test_short_contents_and_other_variables_are_no_secrets(monkeypatch):
     [
         {"token": None, "password": "", "save_secret": False},
         {"tokens": 512, "keys": ["a", "b"], "author": "ann", "monkey": 1, "key": "sums"},
+        {"mask_token": 0, "token": {"dim": 64, "std": 0.02}, "sort_key": "psnr", "max_keys": 8},
+        {"first_pass": "fast", "low_pass": "gaussian", "pass": 2, "passes": 3, "bypass": "x"},
+        {"secretary": "ann", "authors": ["ann"], "forward": "a", "keypoint": 1, "tokenizer": "a"},
+        {"note": "a token=b of sort_key=c", "path": "runs/a@b", "degradation": "drop=2"},
     ],
 )
 def test_what_holds_no_secret_passes(config):
@@ -76,12 +115,23 @@ def test_no_configuration_of_ours_is_taken_for_a_secret():
         (f"redis://:{SECRET}@host:6379/0", "redis://:***@host:6379/0"),
         ("postgresql://ann:p@ss@host/db", "postgresql://ann:***@host/db"),
         ("postgresql://ann:a/b@host/db", "postgresql://ann:***@host/db"),
+        ("postgresql://ann:12/zz@host/db", "postgresql://ann:***@host/db"),
+        ("postgresql://ann:p@s/s@host/db", "postgresql://ann:***@host/db"),
+        ("postgresql://ann@corp:zz@host/db", "postgresql://ann@corp:***@host/db"),
+        ("http://ann:p@s/s@host/db", "http://***@host/db"),
+        (f"http://{SECRET}@host:80/a.git", "http://***@host:80/a.git"),
+        (f"git+HTTPS://{SECRET}:x-oauth-basic@host/a", "git+HTTPS://***@host/a"),
+        (f"host=h password={SECRET} user=a", "host=h password=*** user=a"),
+        ("host=h password = 'a b' user=a", "host=h password = *** user=a"),
+        (f"Server=h;Uid=a;Pwd={SECRET};", "Server=h;Uid=a;Pwd=***;"),
+        (f"https://host/x?sig={SECRET}", "https://host/x?sig=***"),
         (f"https://{SECRET}@host/repository.git", "https://***@host/repository.git"),
         (f"https://host/x?a=1&api_key={SECRET}&b=2", "https://host/x?a=1&api_key=***&b=2"),
-        ("x http://a:b1@h and http://c:d2@i", "x http://a:***@h and http://c:***@i"),
+        ("x http://a:b1@h and http://c:d2@i", "x http://***@h and http://***@i"),
         ("sqlite:///runs/study.db", "sqlite:///runs/study.db"),
         ("postgresql://ann@host:5432/db", "postgresql://ann@host:5432/db"),
         ("http://host:8080/mail@x", "http://host:8080/mail@x"),
+        ("http://host/mail@x:y", "http://host/mail@x:y"),
         ("runs/a@b:c", "runs/a@b:c"),
     ],
 )
@@ -91,7 +141,7 @@ def test_passwords_of_addresses_are_blanked_and_nothing_else(text, kept):
 
 def test_redaction_leaves_values_and_the_original_alone():
     config = {"lr": 2e-3, "flag": True, "none": None, "size": [64, 64], "url": "http://a:b@c"}
-    assert redacted(config) == config | {"url": "http://a:***@c"}
+    assert redacted(config) == config | {"url": "http://***@c"}
     assert config["url"] == "http://a:b@c"
 
 

@@ -20,6 +20,7 @@ from unlossy.errors import UserError
 from unlossy.report import wandb_names as names
 from unlossy.report.plots import read_curves
 from unlossy.report.rows import Run, find_runs
+from unlossy.report.table import summarise
 
 if TYPE_CHECKING:
     from wandb_workspaces import workspaces
@@ -139,10 +140,20 @@ def _curve(name: str, group: str) -> Any:
 
 
 def _bars(runs: Sequence[Run], group: str, learnt: bool) -> list[Any]:
-    """Return a panel per source and metric: a bar per model and value of `group`, over seeds."""
+    """Return a panel per source and metric: a bar per model and value of `group`, over seeds.
+
+    What no run measured would be asked for in vain, such as LPIPS after metrics=pixel.
+    """
     from wandb_workspaces.reports.v2.interface import BarPlot, Config
 
-    rows = [row for run in runs for row in run.rows if row["loss"] or not learnt]
+    lines = [line for run in runs for line in summarise(run.rows) if line["loss"] or not learnt]
+    measured = {
+        (source, metric): _distinct(
+            line["model"] for line in lines if line["source"] == source and line[metric] is not None
+        )
+        for source in _distinct(line["source"] for line in lines)
+        for metric in BARS
+    }
     return [
         BarPlot(
             title=f"{metric}, {source}",
@@ -153,9 +164,8 @@ def _bars(runs: Sequence[Run], group: str, learnt: bool) -> list[Any]:
             max_runs_to_show=RUNS_SHOWN,
             max_bars_to_show=RUNS_SHOWN,
         )
-        for source in _distinct(row["source"] for row in rows)
-        if (models := _distinct(row["model"] for row in rows if row["source"] == source))
-        for metric in BARS
+        for (source, metric), models in measured.items()
+        if models
     ]
 
 

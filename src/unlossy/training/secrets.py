@@ -3,7 +3,7 @@
 A setting that holds one is refused; a password within the address of a service is blanked there,
 because such an address is of use only with it.
 
-    api_key: 0123...                    refused, also where only the value tells
+    api_key: 0123...                    refused, also where only the value tells: Bearer 0123...
     postgresql://ann:0123@host/db       postgresql://ann:***@host/db
 """
 
@@ -18,16 +18,27 @@ from unlossy.errors import UserError
 
 BLANK = "***"
 SHORTEST = 8  # characters of a variable's content that is taken for a secret
+WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # access|Token, HF|Token
+# A part of a dotted key; whatever lies below it is secret too. `key` and `tokens` may be anything.
 NAME = re.compile(
-    r"(?:^|[_\W])(?:api_?key|(?:access|private|secret)_?key|auth|token|secret|password|passwd|"
-    r"passphrase|credentials?)(?:\.\d+)?$",
+    r"(?:^|[_\W])(?:"
+    r"(?:api|access|account|deploy|encryption|private|secret|signing|ssh|wandb)_?keys?|"
+    r"(?:admin|db|ftp|login|mail|proxy|root|smtp|user)_?pass|"
+    r"auth|authorization|(?P<counted>token)|secrets?|\w*passwords?|passwd|pwd|passphrase|"
+    r"credentials?)(?=\.|$)",
     re.IGNORECASE,
 )
-VARIABLE = re.compile(r"(?:^|_)(?:\w*KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD)$", re.IGNORECASE)
-# A password may hold @ where it holds no slash, and a slash where it holds no @. A port is neither.
-IN_URL = re.compile(r"(?<=://)([^\s/:@]*):(?!\d+(?:/|$))(?:[^\s/]*|[^\s@]*)@")
-AS_USER = re.compile(r"(?<=https://)[^\s/:@]+@")  # https://TOKEN@host
-IN_QUERY = re.compile(r"([?&][^=&\s]*(?:key|token|secret|password|passwd)=)[^&\s]+", re.IGNORECASE)
+# PWD is where the shell stands.
+VARIABLE = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|_PWD|_PAT|_PASS|^PASS)$", re.IGNORECASE)
+# All before @ is blanked on the web (a token may stand for the user), elsewhere the password, up to
+# the last @, since it may hold @ and slashes. The port of an address of the web is none.
+ON_WEB = re.compile(r"(https?://)(?:[^\s/:]*:(?!\d+(?:[/?#]|$))\S*|[^\s/]*)@", re.IGNORECASE)
+ELSEWHERE = re.compile(r"(?<!http)(?<!https)(://[^\s/:]*):\S*@", re.IGNORECASE)
+IN_QUERY = re.compile(
+    r"((?:[?&;][^?=&;\s]*(?:key|token|secret|sig|signature)|password|passwd|pwd)"
+    r"\s*=\s*)(?:'[^']*'|[^&;\s]+)",
+    re.IGNORECASE,
+)
 
 
 def refuse_secrets(config: Mapping[str, Any]) -> None:
@@ -43,13 +54,14 @@ def refuse_secrets(config: Mapping[str, Any]) -> None:
     for key, value in _settings(config):
         if _is_empty(value):
             continue
-        if variable := known.get(str(value)):
+        # What an address holds is blanked, so that it may come from the environment.
+        text = _without_passwords(str(value))
+        if variable := next((known[content] for content in known if content in text), None):
             raise UserError(
                 f"{key} holds what {variable} holds, and run.json, checkpoints and W&B would keep "
                 f"it; leave it out, so that it is read from the environment variable {variable}."
             )
-        if NAME.search(key):
-            name = next(part for part in reversed(key.split(".")) if not part.isdecimal())
+        if name := _secret_part(key, value):
             variable = "WANDB_API_KEY" if key.startswith("logger.") else name.upper()
             raise UserError(
                 f"{key} looks like a secret, and run.json, checkpoints and W&B would keep it; "
@@ -65,25 +77,46 @@ def redacted(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _blanked(key: str, value: Any, known: Mapping[str, str]) -> Any:
     if isinstance(value, Mapping):
-        return {inner: _blanked(str(inner), each, known) for inner, each in value.items()}
+        return {inner: _blanked(f"{key}.{inner}", each, known) for inner, each in value.items()}
     if isinstance(value, list | tuple):
         return [_blanked(key, each, known) for each in value]
-    if not _is_empty(value) and (NAME.search(key) or str(value) in known):
+    if _is_empty(value):
+        return value
+    if _secret_part(key, value):
         return BLANK
-    if isinstance(value, str):
-        value = IN_URL.sub(rf"\1:{BLANK}@", value)
-        value = AS_USER.sub(f"{BLANK}@", value)
-        return IN_QUERY.sub(rf"\1{BLANK}", value)
-    return value
+    text = _without_passwords(str(value))
+    for content in known:
+        text = text.replace(content, BLANK)
+    return value if text == str(value) else text
+
+
+def _without_passwords(text: str) -> str:
+    text = ON_WEB.sub(rf"\1{BLANK}@", text)
+    text = ELSEWHERE.sub(rf"\1:{BLANK}@", text)
+    return IN_QUERY.sub(rf"\1{BLANK}", text)
+
+
+def _secret_part(key: str, value: Any) -> str:
+    """Return the part of a dotted key that tells of a secret, "" if none does."""
+    words = WORDS.sub("_", key)
+    found = NAME.search(words)
+    if found is None or (found["counted"] and _is_count(value)):
+        return ""
+    return words[: found.end()].rpartition(".")[2]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < 10 ** (SHORTEST - 1)
 
 
 def _known() -> dict[str, str]:
-    """Return what the environment keeps secret -> the variable that holds it."""
-    return {
+    """Return what the environment keeps secret -> the variable that holds it, longest first."""
+    found = {
         content: variable
         for variable, content in os.environ.items()
         if VARIABLE.search(variable) and len(content) >= SHORTEST
     }
+    return dict(sorted(found.items(), key=lambda item: -len(item[0])))
 
 
 def _is_empty(value: Any) -> bool:
