@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -107,10 +108,12 @@ class _Sweeper(Sweeper):
 
         A job never raises; a launcher does, where a process is killed or a node is lost.
         """
+        from unlossy.refusals import WHOLE
         from unlossy.training.trainers import console
 
         assert self.hydra_context is not None
         assert self.config is not None
+        os.environ.pop(WHOLE, None)  # all is composed: what fails now is not the command line
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context,
             task_function=cast("TaskFunction", partial(task, sweep)),

@@ -97,7 +97,7 @@ def test_a_job_of_a_grid_equals_the_single_run(start, tmp_path):
 
 
 def test_two_workers_search_with_a_crash_and_a_nan(start, tmp_path):
-    rates = ["-1", "1e30", *(f"{k}e-3" for k in range(1, 11))]
+    rates = ["-1", "1e+30", *(f"0.00{k}" for k in range(1, 10)), "0.01"]  # as Hydra writes them
     search = [
         "-m", "hydra/sweeper=optuna", "name=search", "hydra.sweeper.n_trials=12",
         f"optimizer.lr={','.join(rates)}", "model.channels=4", "trainer.max_steps=4",
@@ -116,9 +116,9 @@ def test_two_workers_search_with_a_crash_and_a_nan(start, tmp_path):
     assert set(ended) == set(rates)
     assert ended["-1"]["status"] == "failed"
     assert "Invalid learning rate" in ended["-1"]["error"]
-    assert ended["1e30"]["status"] == "diverged"
-    assert "optimizer.lr" in ended["1e30"]["error"]
-    rest = [row for rate, row in ended.items() if rate not in ("-1", "1e30")]
+    assert ended["1e+30"]["status"] == "diverged"
+    assert "optimizer.lr" in ended["1e+30"]["error"]
+    rest = [row for rate, row in ended.items() if rate not in ("-1", "1e+30")]
     assert {row["status"] for row in rest} == {"finished"}
     best = max(rest, key=lambda row: float(row["objective"]))
     for text in said:
