@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import optuna
-import sqlalchemy
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution
@@ -50,7 +50,7 @@ class Search:
         settings: stands for what is the same in all trials.
 
     Raises:
-        UserError: the URL cannot be read, or holds a password, which every run's card would keep.
+        UserError: the storage is no URL, or holds a password, which every run's card would keep.
     """
 
     folder: Path
@@ -63,7 +63,12 @@ class Search:
     settings: str
 
     def __post_init__(self) -> None:
-        if _parsed(self.storage).password:
+        if "://" not in self.storage:
+            raise UserError(
+                f"hydra.sweeper.storage={self.storage} is no URL of a database; write one like "
+                f"sqlite:///study.db or postgresql://HOST/DATABASE."
+            )
+        if urlsplit(self.storage).password:
             raise UserError(
                 "hydra.sweeper.storage holds a password, which would be written into every run; "
                 "leave it out of the URL and set PGPASSWORD or ~/.pgpass (MySQL: ~/.my.cnf)."
@@ -83,22 +88,12 @@ def open_storage(url: str) -> RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial has its record
     # Workers wait for each other's writes.
-    patience = {"timeout": 120} if _parsed(url).get_backend_name() == "sqlite" else {}
+    patience = {"timeout": 120} if url.startswith("sqlite") else {}
     try:
         return RDBStorage(url, engine_kwargs={"connect_args": patience})
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+    except Exception as error:  # of SQLAlchemy, of the database's driver, of Alembic
         raise UserError(
             f"hydra.sweeper.storage={url} cannot be opened: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def _parsed(url: str) -> sqlalchemy.engine.URL:
-    try:
-        return sqlalchemy.engine.make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise UserError(
-            f"hydra.sweeper.storage={url} is no URL of a database; write one like "
-            f"sqlite:///study.db or postgresql://HOST/DATABASE."
         ) from error
 
 
