@@ -1,5 +1,6 @@
 """Mistakes as users make them: one sentence, the exit code, no traceback, nothing half-written."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,8 @@ def assert_one_sentence(found: tuple[int, str], *words: str, code: int = 2) -> N
         (["data.batch=0"], ["data.batch=0"]),
         (["ckpt=nowhere.ckpt"], ["nowhere.ckpt"]),
         (["ckpt=last"], ["ckpt=last"]),
+        (["data.source=null"], ["data.source=None", "source=NAME"]),
+        (["data.degradation=gif"], ["data.degradation=gif", "degradation=NAME"]),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(door, tmp_path, arguments, words):
@@ -191,6 +194,43 @@ def test_the_doors_show_no_traceback_in_a_process_of_their_own(tmp_path):
     assert ended.stderr.startswith("error: ")
     assert "nowhere.gif" in ended.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [
+        (["train.py", "model=help"], ""),
+        (["train.py", "model=help"], "1"),
+        (["eval.py", "--cfg", "job"], "1"),
+        (["report.py", "--help"], ""),  # argparse itself ignores what fails at once
+        (["-c", "from unlossy.cli import main; main()", "--help"], ""),
+        (["-c", "from unlossy.cli import main; main()", "fetch", "--help"], ""),
+    ],
+)
+def test_a_door_ends_quietly_when_its_reader_went_away(arguments, unbuffered):
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_another_broken_pipe_is_a_defect():
+    with pytest.raises(BrokenPipeError, match="ffmpeg"), cli.refusing():
+        raise BrokenPipeError("ffmpeg")
+
+
+@pytest.mark.parametrize("verb", ["fetch", "doctor"])
+def test_unknown_options_are_refused(door, verb):
+    code, said = door(verb, "--nope")
+    assert (code, "unrecognized arguments: --nope" in said) == (2, True)
 
 
 def test_the_console_script_lists_its_verbs(monkeypatch, capsys):

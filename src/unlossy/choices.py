@@ -210,6 +210,7 @@ EXAMPLES = {
         ("RUN --study page.html --of pixelsr:t1", "a page that asks people"),
         ("--answers answers.csv", "what they said"),
     ),
+    "fetch": (("", "once, while there is a network"),),
     "doctor": (("", "before the first run"), ("--json", "for a bug report")),
 }
 READING = {

@@ -1,12 +1,13 @@
 """The doors: `unlossy train | eval | enhance | report | fetch | doctor`, also as scripts.
 
-A user's mistake ends in one sentence and exit code 2, Ctrl-C in 130. Anything else is a defect and
-shows its trace.
+A user's mistake ends in one sentence and exit code 2, Ctrl-C in 130, a reader that went away
+(`| head`) in 141. Anything else is a defect and shows its trace.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -44,15 +45,30 @@ def refusing() -> Iterator[None]:
 
     warnings.formatwarning = formatted
     try:
-        yield
+        try:
+            yield
+        finally:
+            print(end="", flush=True)  # a reader that went away shows now, not as Python ends
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        _end_unread()
+        raise
     finally:
         warnings.formatwarning = usual
+
+
+def _end_unread() -> None:
+    """End quietly, with what a shell calls SIGPIPE, if it is stdout that nobody reads any more."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def train() -> None:
@@ -77,6 +93,7 @@ def evaluate() -> None:
     _hydra("eval", start)
 
 
+@refusing()
 def _hydra(config_name: str, start: Callable[[DictConfig, DictConfig], None]) -> None:
     from unlossy import choices
 
@@ -90,7 +107,7 @@ def _hydra(config_name: str, start: Callable[[DictConfig, DictConfig], None]) ->
 
     from unlossy import refusals
 
-    with refusing(), refusals.told(CONF, config_name, sys.argv[1:]) as composed:
+    with refusals.told(CONF, config_name, sys.argv[1:]) as composed:
         _refuse_wandb_sweep(sys.argv[1:])
 
         def task(cfg: DictConfig) -> None:
@@ -133,30 +150,30 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
     )
 
 
+@refusing()
 def enhance() -> None:
     """Restore a user's own file: `enhance.py IN OUT [--ckpt PATH] [--factor N]`."""
-    with refusing():
-        options = _enhance_options()
-        from unlossy.inference.enhance import enhance as enhance_file
-        from unlossy.inference.outputs import GifStyle
-        from unlossy.inference.timeline import Timing, exactly
+    options = _enhance_options()
+    from unlossy.inference.enhance import enhance as enhance_file
+    from unlossy.inference.outputs import GifStyle
+    from unlossy.inference.timeline import Timing, exactly
 
-        enhance_file(
-            options.source,
-            options.target,
-            model=_without_checkpoint(options.model) if options.model else options.ckpt,
-            run_root=options.run_root,
-            device=options.device,
-            precision=options.precision,
-            timing=Timing(
-                None if options.factor is None else exactly(options.factor),
-                None if options.fps is None else exactly(options.fps),
-                exactly(options.slow),
-            ),
-            tile=options.tile,
-            compare=options.compare,
-            style=GifStyle(options.palette, options.colors, options.dither),
-        )
+    enhance_file(
+        options.source,
+        options.target,
+        model=_without_checkpoint(options.model) if options.model else options.ckpt,
+        run_root=options.run_root,
+        device=options.device,
+        precision=options.precision,
+        timing=Timing(
+            None if options.factor is None else exactly(options.factor),
+            None if options.fps is None else exactly(options.fps),
+            exactly(options.slow),
+        ),
+        tile=options.tile,
+        compare=options.compare,
+        style=GifStyle(options.palette, options.colors, options.dither),
+    )
 
 
 def _enhance_options() -> argparse.Namespace:
@@ -230,6 +247,7 @@ def _without_checkpoint(name: str) -> EnhancementModel:
     return cast("EnhancementModel", get_class(arguments.pop("_target_"))(**arguments))
 
 
+@refusing()
 def report() -> None:
     """Collect runs into tables and plots, or ask people: `report.py DIR`."""
     parser = _parser("report", "Tables and plots of all runs.")
@@ -250,35 +268,34 @@ def report() -> None:
     options = parser.parse_args()
     if (options.study or options.proxy) and not options.of:
         parser.error("--study and --proxy need --of LABEL, such as --of pixelsr:t1")
-    with refusing():
-        if options.answers:
-            from unlossy.report.study import read_answers
+    if options.answers:
+        from unlossy.report.study import read_answers
 
-            print(*read_answers(options.answers), sep="\n")
-        elif options.tables:
-            from unlossy.report.published import rewrite
+        print(*read_answers(options.answers), sep="\n")
+    elif options.tables:
+        from unlossy.report.published import rewrite
 
-            moved = [str(path) for path in rewrite(Path.cwd())]
-            print(*moved or ["every table is what its CSV file says"], sep="\n")
-        elif options.publish:
-            from unlossy.report.lab_book import publish
+        moved = [str(path) for path in rewrite(Path.cwd())]
+        print(*moved or ["every table is what its CSV file says"], sep="\n")
+    elif options.publish:
+        from unlossy.report.lab_book import publish
 
-            print(*publish(options.root, options.publish), sep="\n")
-        elif options.wandb:
-            from unlossy.report.dashboard import save_dashboard
+        print(*publish(options.root, options.publish), sep="\n")
+    elif options.wandb:
+        from unlossy.report.dashboard import save_dashboard
 
-            print(save_dashboard(options.root, options.wandb))
-        elif options.study:
-            from unlossy.report.study import write_study
+        print(save_dashboard(options.root, options.wandb))
+    elif options.study:
+        from unlossy.report.study import write_study
 
-            print(write_study(options.root, options.of, options.study, options.pairs, options.seed))
-        elif options.proxy:
-            print(_proxy(options.root, options.of, options.seed))
-        else:
-            from unlossy.report import write_page, write_report
+        print(write_study(options.root, options.of, options.study, options.pairs, options.seed))
+    elif options.proxy:
+        print(_proxy(options.root, options.of, options.seed))
+    else:
+        from unlossy.report import write_page, write_report
 
-            out = options.out or options.root / "report"
-            print(write_report(options.root, out), write_page(options.root, out), sep="\n")
+        out = options.out or options.root / "report"
+        print(write_report(options.root, out), write_page(options.root, out), sep="\n")
 
 
 def _proxy(run: Path, label: str, seed: int) -> str:
@@ -294,15 +311,17 @@ def _proxy(run: Path, label: str, seed: int) -> str:
     return f"{label}: fooled_proxy {share:.1%} of {len(pairs)} pairs, half of them to train on"
 
 
+@refusing()
 def fetch() -> None:
     """Fetch every asset once, so that everything later works offline."""
-    with refusing():
-        from unlossy import assets
+    _parser("fetch", "Fetch every asset once, so that everything later works offline.").parse_args()
+    from unlossy import assets
 
-        for name, path in assets.fetch_all().items():
-            print(f"{name}: {path}")
+    for name, path in assets.fetch_all().items():
+        print(f"{name}: {path}")
 
 
+@refusing()
 def doctor() -> None:
     """Check versions, codecs, GPU, assets and write access."""
     parser = _parser("doctor", "What this machine has, what it lacks, and how to mend it.")
@@ -323,6 +342,7 @@ VERBS = {
 }
 
 
+@refusing()
 def main() -> None:
     """Run the verb named by the first argument on the rest."""
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"

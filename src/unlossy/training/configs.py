@@ -129,6 +129,10 @@ def check_settings(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if not (value is None or isinstance(value, DictConfig)):
             raise UserError(f"{key}={value} does not work; set what it holds, {key}.NAME=VALUE.")
+    for group in ("source", "degradation"):
+        value = OmegaConf.select(cfg, f"data.{group}", default=cfg)
+        if not isinstance(value, DictConfig):
+            raise UserError(f"data.{group}={value} does not work; choose it by {group}=NAME.")
     ema = OmegaConf.select(cfg, "ema")
     if ema is not None and not (isinstance(ema, float) and 0 < ema < 1):
         raise UserError(f"ema={ema} does not work; use a number between 0 and 1, such as 0.999.")
