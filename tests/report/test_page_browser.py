@@ -185,6 +185,27 @@ def test_the_theme_follows_the_system_until_one_is_chosen_and_is_remembered(page
     assert page.evaluate(ground) == dark
 
 
+def test_a_theme_is_named_where_storage_is_refused(browser, made):
+    refused = "Object.defineProperty(window, 'localStorage', {get() { throw new Error('no'); }})"
+    with listening(browser, made) as (page, heard):
+        page.add_init_script(refused)
+        page.goto(made.as_uri())
+        assert page.locator("#theme").inner_text() == "Theme: auto"
+        page.locator("#theme").click()
+        assert page.locator("#theme").inner_text() == "Theme: light"
+        assert not heard
+
+
+def test_a_long_name_of_a_model_stays_within_its_column(page):
+    head = page.locator("#clips table.clips:visible thead th").last
+    head.locator("button").evaluate(
+        "each => { each.textContent = 'checkpoint=' + 'n'.repeat(60); }"
+    )
+    inner, outer = head.locator("button").bounding_box(), head.bounding_box()
+    assert inner["x"] >= outer["x"]
+    assert head.evaluate("each => each.scrollWidth <= each.clientWidth")
+
+
 def test_focus_is_seen_and_begins_with_a_way_past_the_head(page):
     page.keyboard.press("Tab")
     focus = "document.activeElement"

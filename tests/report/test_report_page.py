@@ -179,15 +179,26 @@ def test_several_degradations_make_a_matrix_for_every_metric(make_run, tmp_path)
     make_run("hevc", _rows(2.0, degradation="hevc", bpp=0.1))
     page = write_page(tmp_path / "runs", tmp_path / "out").read_text()
     part = page[page.index('data-metric="psnr"') : page.index('data-metric="gain"')]
+    assert re.findall(r'aria-sort="(\w+)"[^>]*>(\w+)<', part) == [("descending", "gif")]
     assert re.findall(r">(gif|hevc)</th>", part) == ["gif", "hevc"]
     line = part[part.index(">ccdnet<") :]
     assert re.findall(r"<strong>(.*?)</strong>", line[: line.index("</tr>")]) == ["31.50", "32.50"]
     assert "against rate" in page
 
 
+def test_the_matrix_stands_best_first_in_its_first_column(make_run, tmp_path):
+    make_run("gif", _rows(1.0))
+    make_run("alone", [row | {"model": "vrcnn"} for row in _rows(3.0) if row["loss"]])
+    make_run("hevc", _rows(2.0, degradation="hevc"))
+    page = write_page(tmp_path / "runs", tmp_path / "out").read_text()
+    part = page[page.index('data-metric="psnr"') : page.index('data-metric="gain"')]
+    order = re.findall(r"(vrcnn|ccdnet|nlmeans|input)<", part)
+    assert order == ["vrcnn", "ccdnet", "nlmeans", "input"]  # vrcnn has no cell for hevc
+
+
 def test_an_interval_is_drawn_towards_the_better_one():
     def drawn(column, mean):
-        found = Comparison("s", "gif", "A", "B", column, 9, 1, mean, mean - 0.1, mean + 0.1, 0.9)
+        found = Comparison("s", "gif", "A", "B", column, 9, 2, mean, mean - 0.1, mean + 0.1, 0.9)
         html = pairs([found])
         (dot,) = re.findall(r'cx="([\d.]+)"', html)
         (low, high) = re.findall(r'class="interval" x1="([\d.]+)" x2="([\d.]+)"', html)[0]
@@ -208,6 +219,72 @@ def test_of_many_pairs_those_with_the_best_are_shown(monkeypatch):
     html = pairs([Comparison("s", "gif", a, b, "psnr", 9, 1, m, m, m, 0.5) for a, b, m in made])
     assert "Of 3 pairs, those with the best in this metric: C." in html
     assert html.count('scope="row"') == 2
+
+
+def _cells(page, section, row):
+    """The texts of the cells of the first line of a section that is headed so."""
+    body = page[page.index(f'id="{section}"') :]
+    line = body[body.index(f">{row}</th>") :]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", line[: line.index("</tr>")])
+    return [re.sub(r"<[^>]*>", "", cell) for cell in cells]
+
+
+def test_models_that_share_only_some_clips(make_run, tmp_path):
+    """Neither ranked by their means nor called exact where they have none; compared where both."""
+    make_run("both", [row for row in _rows(2.0) if row["model"] != "nlmeans"])
+    one = [row | {"model": "vrcnn"} for row in _rows(9.0, clips=("a",)) if row["loss"]]
+    dead = [row | {"model": "dead", "psnr": float("nan")} for row in _rows(0.0) if row["loss"]]
+    kept = [row | {"model": "gan", "psnr": "", "exact": 10} for row in _rows(0.0) if row["loss"]]
+    for rows in (one, dead, kept):
+        make_run(rows[0]["model"], rows)
+    page = write_page(tmp_path / "runs", tmp_path / "out").read_text()
+    results = page[page.index('id="results"') : page.index('id="pairs"')]
+    assert "<strong>39.00</strong>" not in results
+    assert re.findall(r'scope="col"[^>]*>(gif, .*?)</th>', results)[:2] == [
+        "gif, 2 clips, 20 frames",
+        "gif, 1 clips, 10 frames",
+    ]
+    # Clips by input, vrcnn, ccdnet, behind frames and bpp; models without a PSNR have no column.
+    assert _cells(page, "clips", "b")[2:] == ["31.00", "", "33.00"]
+    pair = page[page.index('id="pairs"') :]
+    assert "−7.00" in pair[: pair.index("</table>")].replace("-7.00", "−7.00")
+
+
+def test_exact_is_what_the_medium_kept_not_what_is_missing(make_run, tmp_path):
+    rows = _rows(1.0, clips=("a", "b", "c"))
+    lost = {("ccdnet", "b"): 0, ("ccdnet", "c"): 10, ("input", "c"): 10, ("nlmeans", "c"): 10}
+    for row in rows:
+        if (key := (row["model"], row["clip"])) in lost:
+            row.update(psnr="", exact=lost[key])
+    make_run("run", rows)
+    page = write_page(tmp_path / "runs", tmp_path / "out").read_text()
+    assert _cells(page, "clips", "b")[2:] == ["31.00", "", "31.10"]
+    assert _cells(page, "clips", "c")[2:] == ["exact"] * 3
+
+
+def test_a_clip_counts_once_whatever_it_went_through(make_run, tmp_path):
+    for degradation in ("gif", "hevc", "av1"):
+        make_run(degradation, _rows(1.0, degradation=degradation))
+    page = write_page(tmp_path / "runs", tmp_path / "out").read_text()
+    assert "3 runs · 1 trained recipe · 2 clips · 20 frames" in page
+
+
+def test_a_page_to_be_sent_tells_no_path_of_the_machine(make_run, tmp_path):
+    folder = make_run("run", _rows(1.0))
+    root = tmp_path / "runs"
+    card = {
+        "checkpoint": str(root / "run/2026/checkpoints/best.ckpt"),
+        "choices": {"model": "ccdnet"},
+        "config": {"source": {"root": "/home/ann/films"}, "run_root": str(root)},
+    }
+    (folder / "run.json").write_text(json.dumps(card))
+    (root / "sweep.csv").write_text(
+        f"job,status,run,error\n1,failed,{folder},Cannot read /home/ann/films/a.mp4.\n"
+    )
+    page = write_page(root, tmp_path / "out").read_text()
+    assert str(tmp_path) not in page
+    assert "/home/ann" not in page
+    assert "eval.py ckpt=run/2026/checkpoints/best.ckpt" in page
 
 
 def picture(source):

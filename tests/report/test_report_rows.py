@@ -1,5 +1,6 @@
 """Collecting runs: what is kept apart, what is one, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from made_rows import make_row
 from omegaconf import OmegaConf
 
 from unlossy.errors import UserError
-from unlossy.report.rows import collect, read_rows
+from unlossy.report.rows import collect, public, read_rows
 from unlossy.report.table import spread
 
 
@@ -130,6 +131,85 @@ def test_a_filter_measured_twice_on_other_clips_stays_two_lines(make_run, tmp_pa
     lines = spread(collect(tmp_path / "runs"))
     assert len(lines) == 2
     assert all(line["setting"].startswith("in ") for line in lines)
+
+
+ORIGIN = "runs/{seed}/{name}/2026-11-21_{seed}/checkpoints/best.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "keys"),
+    [
+        ("gif2video/small", ("colors_ckpt", "slomo_ckpt")),
+        ("interpolation/film", ("start_ckpt",)),
+        ("astf/small", ("trained.stage1", "trained.texture")),
+        ("astf/small_stage1", ("init",)),
+    ],
+)
+def test_seeds_that_start_from_checkpoints_of_their_own_are_averaged(
+    experiment, keys, make_run, tmp_path
+):
+    for seed in range(2):
+        starts = [f"{key}={ORIGIN.format(seed=seed, name=key)}" for key in keys]
+        config = _composed(f"experiment={experiment}", f"seed={seed}", *starts)
+        make_run(f"run{seed}", _rows(31.0 + seed), seed=seed, config=config)
+    after = spread(collect(tmp_path / "runs"))[1]
+    assert (after["seeds"], after["psnr"], after["setting"]) == (2, 31.5, "")
+
+
+def test_what_starts_from_another_recipe_or_from_nothing_is_another(make_run, tmp_path):
+    for seed, name in enumerate(("l1", "gan", None)):
+        start = f"init={ORIGIN.format(seed=seed, name=name)}" if name else "init=null"
+        make_run(f"run{seed}", _rows(31.0 + seed), seed=seed, config=_composed(start))
+    settings = {row["setting"] for row in collect(tmp_path / "runs") if row["loss"]}
+    assert settings == {"init=l1", "init=gan", "init=None"}
+
+
+def test_one_seed_from_two_checkpoints_is_no_repetition(make_run, tmp_path):
+    for start in range(2):
+        config = _composed(f"init={ORIGIN.format(seed=start, name='l1')}")
+        make_run(f"run{start}", _rows(31.0 + start), config=config)
+    lines = [line for line in spread(collect(tmp_path / "runs")) if line["loss"]]
+    assert sorted(line["psnr"] for line in lines) == [31.0, 32.0]
+
+
+def _evaluated(make_run, name, checkpoint, source, psnr):
+    config = {"source": {"_target_": source}, "split": "test"}
+    rows = [row | {"source": source} for row in _rows(psnr)]
+    card = make_run(name, rows, config=config, stamp=name) / "run.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"checkpoint": checkpoint}))
+
+
+def test_a_checkpoint_of_unknown_origin_is_one_recipe_on_every_source(make_run, tmp_path):
+    checkpoint = "/far/away/runs/ccdnet_grad/2026-11-20_a/checkpoints/{}.ckpt"
+    for source in ("Shots", "Mixed"):
+        _evaluated(make_run, f"best_{source}", checkpoint.format("best"), source, 31.0)
+    root = tmp_path / "runs"
+    assert {row["setting"] for row in collect(root)} == {""}
+    for source in ("Shots", "Mixed"):
+        _evaluated(make_run, f"last_{source}", checkpoint.format("last"), source, 32.0)
+    told = {(row["setting"], row["psnr"]) for row in collect(root) if row["loss"]}
+    named = "checkpoint=2026-11-20_a/{}.ckpt"
+    assert told == {(named.format("best"), 31.0), (named.format("last"), 32.0)}
+
+
+def test_a_checkpoint_of_unknown_origin_is_not_the_known_one(make_run, tmp_path):
+    make_run("run", _rows(31.0), config=_composed())
+    _evaluated(make_run, "eval", "/far/ccdnet/2026-11-20_a/checkpoints/best.ckpt", "bunny", 32.0)
+    told = {(row["setting"], row["psnr"]) for row in collect(tmp_path / "runs") if row["loss"]}
+    assert told == {("", 31.0), ("checkpoint=2026-11-20_a/best.ckpt", 32.0)}
+
+
+def test_no_path_of_this_machine_is_public(tmp_path):
+    card = {
+        "a": f"{tmp_path}/x/2026/checkpoints/best.ckpt",
+        "b": ["/home/ann/runs/y/2026/checkpoints/best.ckpt", "~/films/a.mp4", 3],
+        "c": "Cannot read '/home/ann/a.csv' (line 3); https://host/a/b and 3/4 stay, as a / b.",
+    }
+    assert public(card, tmp_path) == {
+        "a": "x/2026/checkpoints/best.ckpt",
+        "b": ["y/2026/checkpoints/best.ckpt", "a.mp4", 3],
+        "c": "Cannot read 'a.csv' (line 3); https://host/a/b and 3/4 stay, as a / b.",
+    }
 
 
 def test_no_folder_no_run(tmp_path):

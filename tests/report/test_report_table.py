@@ -5,6 +5,7 @@ import math
 import pytest
 from made_rows import make_row
 from rich.console import Console
+from scipy import stats
 
 from unlossy.metrics.flicker import COLUMNS as FLICKER_COLUMNS
 from unlossy.metrics.suite import DIRECTION
@@ -119,6 +120,52 @@ def test_marks_best_and_what_is_within_noise_of_it():
     single = _seeded([31.9], "grad_gan")
     lines = spread([*near, *far, *best, *single])
     assert marks(lines, PSNR) == ["noise", "", "best", ""]
+
+
+def test_noise_is_that_of_welchs_test():
+    """Whatever differs by less than the test can tell at 95 % is marked, and nothing else."""
+    best = [32.0, 32.1, 32.6]
+    for psnrs in ([31.0, 31.9], [30.5, 31.2], [28.0, 28.1], [30.9, 31.4, 32.0, 31.1]):
+        lines = spread([*_seeded(best, "grad"), *_seeded(psnrs, "l1")])
+        equal = stats.ttest_ind(best, psnrs, equal_var=False).pvalue > 0.05
+        assert marks(lines, PSNR) == ["best", "noise" if equal else ""]
+    lines = spread([make_row("nlmeans", "a", 31.0, run="f"), *_seeded(best, "grad")])
+    equal = stats.ttest_1samp(best, 31.0).pvalue > 0.05
+    assert marks(lines, PSNR) == ["noise" if equal else "", "best"]
+
+
+def test_means_over_other_clips_are_ranked_apart():
+    """The weaker model, scored on the easy clip alone, is not the best of all."""
+    both = [("a", 40.0), ("b", 20.0)]
+    strong = [make_row("strong", clip, psnr + 2, loss="l1", run="s") for clip, psnr in both]
+    weak = [make_row("weak", "a", 40.1, loss="l1", run="w")]
+    longer = [row | {"model": "longer", "run": "l", "frames": 11} for row in strong]
+    lines = spread([*strong, *weak, *longer])
+    assert marks(lines, PSNR) == [""] * 3
+    text = markdown(lines)
+    captions = [line for line in text.splitlines() if line.startswith("###")]
+    assert captions == [
+        "### bunny, gif: 2 clips, 20 frames",
+        "### bunny, gif: 1 clips, 10 frames",
+        "### bunny, gif: 2 clips, 22 frames",
+    ]
+    assert "**" not in text
+
+
+def test_seeds_scored_on_other_clips_are_not_averaged():
+    seeds = [make_row("m", "a", 40.0, loss="l1", run="r0")]
+    seeds += [make_row("m", clip, 20.0, loss="l1", run="r1", seed=1) for clip in "ab"]
+    assert [(line["seeds"], line["psnr"]) for line in spread(seeds)] == [(1, 40.0), (1, 20.0)]
+
+
+def test_a_value_that_is_missing_is_not_exact():
+    console = Console(record=True, width=160)
+    dead = make_row("m", "a", math.nan, loss="l1")
+    kept = make_row("m", "b", math.nan, loss="l1", exact=10)
+    print_table([dead, kept], console=console)
+    lines = [line.split() for line in console.export_text().splitlines()]
+    assert ["a"] in lines
+    assert ["b", "exact"] in lines
 
 
 def test_lower_lpips_is_better():

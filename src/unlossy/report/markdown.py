@@ -19,12 +19,12 @@ from unlossy.report.rows import (
     find_runs,
     grouped,
     label,
-    number,
     read_json,
 )
 from unlossy.report.table import (
     FLICKER,
     FLICKER_READING,
+    MARKS,
     PICTURES,
     PICTURES_READING,
     PROTOCOL,
@@ -34,10 +34,7 @@ from unlossy.report.table import (
     write_csv,
 )
 
-LEGEND = (
-    "**Best of a column**; ~ within noise of it, which takes two seeds to tell. "
-    "n: seeds, whose mean ± standard deviation stands."
-)
+LEGEND = f"{MARKS} n: seeds, whose mean ± standard deviation stands."
 DISTANCES = ("fd_vgg16", "kid_vgg16", "frames_vgg16", "fid", "frames_fid")
 PANELS = 3  # strips shown per recipe
 
@@ -65,7 +62,7 @@ def write_report(root: Path, out: Path) -> Path:
                 *_further("Pictures", PICTURES_READING, markdown(lines, PICTURES)),
                 *_paired(rows),
                 *_distances(rows, root),
-                *_clips(rows, lines, out),
+                *_clips(rows, out),
                 *_steps(rows, root, out),
                 *_panels(rows, root, out),
                 *_list_of(runs, root),
@@ -85,10 +82,7 @@ def _further(title: str, reading: str, tables: str) -> list[str]:
 
 def _paired(rows: Sequence[Row]) -> list[str]:
     tables = paired.tables(rows)
-    reading = (
-        "Trained models, the filter best in PSNR, and the input: first minus second, mean over "
-        "clips and its 95 % interval; bold where 0 is outside."
-    )
+    reading = f"Trained models, the filter best in PSNR, and the input. {paired.READING}"
     return [f"## Paired over clips\n\n{reading}\n", tables] if tables else []
 
 
@@ -123,24 +117,14 @@ def _mean(values: Sequence[Any]) -> str:
     return f"{text} ± {stdev(numbers):.2g}" if len(set(numbers)) > 1 else text
 
 
-def _clips(rows: Sequence[Row], lines: Sequence[Row], out: Path) -> list[str]:
+def _clips(rows: Sequence[Row], out: Path) -> list[str]:
     """A plot per (source, degradation): every trained model, and the best filter to beat."""
     parts = ["## What every clip gained\n"]
     for (source, degradation), members in grouped(rows, "source", "degradation").items():
-        filters = [
-            line
-            for line in lines
-            if (line["source"], line["degradation"]) == (source, degradation)
-            and not line["loss"]
-            and line["model"] != INPUT
-            and number(line, "psnr") is not None
-        ]
-        best = max(filters, key=lambda line: line["psnr"], default=None)
         shown = {
-            label(found[-1]): newest
-            for key, found in grouped(members, "model", "loss", "setting").items()
-            if found[-1]["loss"] or (best and key == (best["model"], "", best["setting"]))
-            if (newest := list(grouped(found, "run").values())[-1])
+            label(found[-1]): list(grouped(found, "run").values())[-1]
+            for found in paired.compared(members)[0]
+            if found[-1]["model"] != INPUT
         }
         file = f"clips_{_slug(source)}_{_slug(degradation)}.png"
         if plots.plot_clips(shown, out / file):
@@ -149,11 +133,7 @@ def _clips(rows: Sequence[Row], lines: Sequence[Row], out: Path) -> list[str]:
 
 
 def _steps(rows: Sequence[Row], root: Path, out: Path) -> list[str]:
-    curves = [
-        (label(members[-1]), plots.read_curves(root / run))
-        for (run,), members in grouped((row for row in rows if row["loss"]), "run").items()
-    ]
-    if not plots.plot_steps(curves, out / "steps.png"):
+    if not plots.plot_steps(plots.curves_of(rows, root), out / "steps.png"):
         return []
     return ["## Validation against steps\n", "![validation against steps](steps.png)\n"]
 

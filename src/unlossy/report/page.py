@@ -26,18 +26,12 @@ from unlossy.report.page_gallery import Gallery, gallery
 from unlossy.report.page_pairs import pairs
 from unlossy.report.page_results import clips, results
 from unlossy.report.rows import Row, Run, collect, find_runs, label, number
-from unlossy.report.table import PROTOCOL, spread
+from unlossy.report.table import MARKS, PROTOCOL, spread
 
 HERE = Path(__file__).parent
 LEAD = "How well networks undo lossy media: what they restored, measured against the clean clips."
-PAIRS_READING = (
-    "Of the same clips: the mean difference, its 95 % interval from a paired bootstrap over clips, "
-    "and how often the first is better among the resamples. Bold where the interval leaves zero "
-    "out. It covers other clips of the same kind, not other films and not other seeds."
-)
 RESULTS_READING = (
-    "Mean over clips, ± standard deviation over seeds where there are several. Bold: the best of a "
-    "column; ~ within noise of it, which takes two seeds to tell."
+    f"Mean over clips, ± standard deviation over seeds where there are several. {MARKS}"
 )
 TITLE_OF_SECTIONS = {
     "results": "Results",
@@ -114,7 +108,7 @@ def _sections(
 ) -> Iterator[tuple[str, Markup]]:
     compared = paired.comparisons(rows)
     yield "results", joined([_note(RESULTS_READING), results(spread(rows))])
-    yield "pairs", joined([_note(PAIRS_READING), pairs(compared)]) if compared else Markup("")
+    yield "pairs", joined([_note(paired.READING), pairs(compared)]) if compared else Markup("")
     yield "charts", charts(rows, root)
     yield "gallery", joined([*map(_note, _left_out(shown)), shown.html])
     yield "clips", clips(rows)
@@ -137,14 +131,16 @@ def _left_out(shown: Gallery) -> list[str]:
 
 def _facts(rows: Sequence[Row], runs: Sequence[Run]) -> Markup:
     """Return what was measured, how much of it, when, and with which code."""
-    every = {(row["source"], row["degradation"], row["clip"]): row for row in rows}
-    frames = sum(number(row, "frames") or 0.0 for row in every.values())
+    every: dict[tuple[str, str], float] = {}
+    for row in rows:
+        clip = row["source"], row["clip"]
+        every[clip] = max(every.get(clip, 0.0), number(row, "frames") or 0.0)
     newest = max((run.card for run in runs), key=lambda card: str(card.get("started", "")))
     counts = [
         _counted(len(runs), "run"),
         _counted(len({label(row) for row in rows if row["loss"]}), "trained recipe"),
         _counted(len(every), "clip"),
-        _counted(int(frames), "frame"),
+        _counted(int(sum(every.values())), "frame"),
     ]
     made = [f"newest run {_minute(newest)}"] if newest.get("started") else []
     revisions = sorted({str(run.card["git"]) for run in runs if run.card.get("git")})

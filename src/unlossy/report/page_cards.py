@@ -11,7 +11,7 @@ from typing import Any
 
 from unlossy.errors import UserError
 from unlossy.report.markup import Cell, Head, Markup, element, joined, table
-from unlossy.report.rows import Run
+from unlossy.report.rows import Run, public
 
 SWEEP = "sweep.csv"
 NUMBERS = ("objective", "seconds")
@@ -32,7 +32,7 @@ def sweeps(root: Path) -> Markup:
                 header, *lines = [cells for cells in reader if cells] or [[]]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"Cannot read {path} as CSV ({error}); remove it.") from error
-        jobs = [dict(zip(header, cells, strict=False)) for cells in lines]
+        jobs = [dict(zip(header, public(cells, root), strict=False)) for cells in lines]
         if "status" in header and jobs:
             parts.append(_sweep(path.parent.relative_to(root).as_posix(), header, jobs))
     return joined(parts)
@@ -67,7 +67,7 @@ def cards(runs: Sequence[Run], root: Path) -> Markup:
 
 
 def _card(run: Run, root: Path) -> Markup:
-    card, name = run.card, run.folder.relative_to(root).as_posix()
+    card, name = public(run.card, root), run.folder.relative_to(root).as_posix()
     facts = {
         "seed": card.get("seed"),
         "revision": card.get("git"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 
 from unlossy.report.charts import gains_chart, rate_distortion_chart, steps_chart
 from unlossy.report.markup import Markup, choice, element, joined
-from unlossy.report.plots import TITLES, read_curves
+from unlossy.report.plots import TITLES, curves_of
 from unlossy.report.rows import Row, grouped, label, number
 from unlossy.report.table import spread
 
@@ -35,10 +36,7 @@ def charts(rows: Sequence[Row], root: Path) -> Markup:
 
 
 def _steps(rows: Sequence[Row], root: Path) -> Markup:
-    curves = [
-        (label(members[-1]), read_curves(root / run))
-        for (run,), members in grouped((row for row in rows if row["loss"]), "run").items()
-    ]
+    curves = curves_of(rows, root)
     found = {metric for _, metrics in curves for metric in metrics}
     ordered = [*(each for each in TITLES if each in found), *sorted(found - TITLES.keys())]
     drawn = [
@@ -52,12 +50,12 @@ def _steps(rows: Sequence[Row], root: Path) -> Markup:
 
 
 def _rates(source: str, rows: Sequence[Row]) -> Markup:
-    """Return a chart per metric where the source was degraded in several ways."""
-    lines = [line for line in spread(rows) if number(line, "bpp") is not None]
-    if len({line["degradation"] for line in lines}) < 2:
-        return Markup("")
+    """Return a chart per metric, and set of clips, where that was degraded in several ways."""
+    known = [line for line in spread(rows) if number(line, "bpp") is not None]
     drawn = []
-    for key, title in RATE_METRICS:
+    for (key, title), lines in product(RATE_METRICS, grouped(known, "clip_set").values()):
+        if len({line["degradation"] for line in lines}) < 2:
+            continue
         series: dict[str, list[tuple[float, float, str]]] = {}
         for line in lines:
             if (value := number(line, key)) is not None:

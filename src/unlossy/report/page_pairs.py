@@ -9,7 +9,7 @@ from typing import Literal
 
 from unlossy.report.markup import Cell, Head, Markup, choice, element, joined, table
 from unlossy.report.page_results import EVERY, part, titled
-from unlossy.report.paired import Comparison
+from unlossy.report.paired import Comparison, share
 from unlossy.report.table import Column
 
 BAR, TALL = 200.0, 20.0  # a drawn interval, in units of its own
@@ -54,7 +54,7 @@ def _pairs(every: Sequence[Comparison], column: Column, title: str) -> Markup:
     form = column.form.lstrip("+")
     lines = []
     for each in found:
-        text = "one clip"
+        text, p = "one clip", each.probability
         if each.low is not None and each.high is not None:
             text = f"{each.low:+{form}} to {each.high:+{form}}"
         name = joined([each.first, element("span", " − ", class_="further"), each.second])
@@ -64,7 +64,7 @@ def _pairs(every: Sequence[Comparison], column: Column, title: str) -> Markup:
                 Cell(f"{each.mean:+{form}}", each.mean, "best" if each.certain else ""),
                 Cell(_interval(each, widest, column.better), each.mean),
                 Cell(text, each.low),
-                Cell(_share(each.probability), each.probability),
+                Cell("" if p is None else share(p), p),
                 Cell("" if each.seeds_std is None else f"{each.seeds_std:{form}}", each.seeds_std),
                 Cell(str(each.clips), float(each.clips)),
             ]
@@ -74,7 +74,7 @@ def _pairs(every: Sequence[Comparison], column: Column, title: str) -> Markup:
         Head("difference", column.better),
         Head("second better | first better", column.better, "text"),
         Head("95 % interval"),
-        Head("first is better", 1),
+        Head("P, first is better", 1),
         Head("± over seeds"),
         Head("clips"),
     ]
@@ -103,14 +103,6 @@ def _winner(found: Sequence[Comparison], column: Column) -> str:
         each.first if each.mean * (column.better or 1) > 0 else each.second for each in found
     )
     return won.most_common(1)[0][0]
-
-
-def _share(probability: float | None) -> str:
-    if probability is None:
-        return ""
-    if 0.01 <= probability <= 0.99:
-        return f"{probability:.0%}"
-    return "> 99%" if probability > 0.5 else "< 1%"
 
 
 def _interval(each: Comparison, widest: float, better: Literal[-1, 0, 1]) -> Markup:

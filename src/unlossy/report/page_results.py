@@ -6,12 +6,12 @@ and where no script runs they stand below each other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
 from typing import Literal
 
 from unlossy.report.markup import Cell, Head, Markup, choice, element, joined, table
-from unlossy.report.rows import INPUT, Row, grouped, label, number
+from unlossy.report.rows import INPUT, Row, grouped, is_exact, label, number
 from unlossy.report.table import (
     COLUMNS,
     EXTRA,
@@ -21,6 +21,7 @@ from unlossy.report.table import (
     Column,
     cell_text,
     cell_value,
+    counts,
     filled_columns,
     marks,
 )
@@ -28,7 +29,7 @@ from unlossy.report.table import (
 EVERY = (*COLUMNS, *(column for columns, _ in EXTRA for column in columns))
 FIRST = ("psnr", "gain", "ssim", "lpips_alex")  # shown unasked
 OF_CLIPS = tuple(column for column in EVERY if column.key in (*FIRST, "flicker_flat", "nll"))
-DIRECTIONS = {1: "higher is better", -1: "lower is better", 0: "neither way is better"}
+DIRECTIONS = {1: "higher is better", -1: "lower is better"}
 
 
 def results(lines: Sequence[Row]) -> Markup:
@@ -40,14 +41,16 @@ def results(lines: Sequence[Row]) -> Markup:
     metrics = filled_columns(lines, EVERY)
     parts, several = [], False
     for (source,), members in grouped(lines, "source").items():
-        by_degradation = grouped(members, "degradation")
-        if len(by_degradation) > 1:
+        groups = _titled(grouped(members, "degradation", "clip_set").values())
+        if len(groups) > 1:
             several = True
             for column in metrics:
                 if filled_columns(members, [column]):
-                    made = _matrix(source, column, list(by_degradation.values()))
+                    made = _matrix(source, column, groups)
                     parts.append(part(made, source, metric=column.key))
-        whole = [_lines(group, open_=len(by_degradation) == 1) for group in by_degradation.values()]
+        whole = [
+            _lines(group, f"{source}, {title}", open_=len(groups) == 1) for title, group in groups
+        ]
         parts.append(element("div", *whole, data_source=source))
     of_metrics = [(column.key, titled(column)) for column in metrics] if several else []
     more = element("input", type="checkbox", id="every-column")
@@ -69,6 +72,15 @@ def results(lines: Sequence[Row]) -> Markup:
 def titled(column: Column) -> str:
     """Return what a column is called and which way is better."""
     return f"{column.title} ({DIRECTIONS[column.better]})" if column.better else column.title
+
+
+def _titled(groups: Collection[Sequence[Row]]) -> list[tuple[str, Sequence[Row]]]:
+    """Return the groups with their degradation, and their clips where it has several sets."""
+    names = [group[0]["degradation"] for group in groups]
+    return [
+        (name if names.count(name) == 1 else f"{name}, {counts(group[0])}", group)
+        for name, group in zip(names, groups, strict=True)
+    ]
 
 
 def _names(rows: Sequence[Row], key: str) -> list[tuple[str, str]]:
@@ -109,34 +121,30 @@ def _order(column: Column, columns: Sequence[Column]) -> Literal["ascending", "d
     return "ascending" if column.better < 0 else "descending"
 
 
-def _matrix(source: str, column: Column, groups: Sequence[Sequence[Row]]) -> Markup:
-    """Return a table of models by degradations for one metric."""
-    cells: dict[str, dict[str, Cell]] = {}
+def _matrix(source: str, column: Column, groups: Sequence[tuple[str, Sequence[Row]]]) -> Markup:
+    """Return a table of models by degradations for one metric, best first in the first."""
+    cells: dict[str, dict[int, Cell]] = {}
     first: dict[str, Row] = {}
-    for lines in groups:
-        for line, mark in zip(lines, marks(lines, column), strict=True):
+    for place, (_, lines) in enumerate(groups):
+        ordered = best_first(lines, column)
+        for line, mark in zip(ordered, marks(ordered, column), strict=True):
             first.setdefault(label(line), line)
             cell = Cell(cell_text(line, column), cell_value(line, column), mark)
-            cells.setdefault(label(line), {})[line["degradation"]] = cell
-    names = [lines[0]["degradation"] for lines in groups]
-
-    def mean(key: str) -> tuple[int, float]:
-        values = [cell.value for cell in cells[key].values() if isinstance(cell.value, float)]
-        return -len(values), -(column.better or 1) * (fmean(values) if values else 0.0)
-
-    heads = [Head("model", kind="text"), *(Head(name, column.better) for name in names)]
+            cells.setdefault(label(line), {})[place] = cell
+    heads = [Head("model", kind="text"), *(Head(title, column.better) for title, _ in groups)]
+    heads[1] = heads[1]._replace(order=_order(column, [column]))
     made = [
         [
             Cell(named(first[key] | {"seeds": 1}), key),
-            *(cells[key].get(name, Cell("", None)) for name in names),
+            *(found.get(place, Cell("", None)) for place in range(len(groups))),
         ]
-        for key in sorted(cells, key=mean)
+        for key, found in cells.items()
     ]
     title = f"{source}: {titled(column)}"
     return joined([element("h3", title), table(title, heads, made)])
 
 
-def _lines(lines: Sequence[Row], *, open_: bool) -> Markup:
+def _lines(lines: Sequence[Row], title: str, *, open_: bool) -> Markup:
     """Return a table of all columns of one source and degradation, folded unless it is the only."""
     filled = filled_columns(lines, EVERY)
     shown = best_first(lines, filled[0]) if filled else list(lines)
@@ -155,13 +163,9 @@ def _lines(lines: Sequence[Row], *, open_: bool) -> Markup:
         ]
         for place, line in enumerate(shown)
     ]
-    first = lines[0]
-    exact = f", {first['exact']} of them exact and counted apart" if first["exact"] else ""
-    title = f"{first['source']}, {first['degradation']}"
-    counts = f"{first['clips']} clips, {first['frames']} frames{exact}."
     content = joined(
         [
-            element("p", counts, class_="note"),
+            element("p", f"{counts(lines[0])}.", class_="note"),
             table(f"Every model on {title}", heads, made),
         ]
     )
@@ -205,7 +209,7 @@ def _clips(rows: Sequence[Row], column: Column, title: str) -> Markup:
         and not (key[0] == INPUT and column.key == "gain")
     ]
     lines = []
-    for (clip,), members in grouped(rows, "clip").items():
+    for (clip, _), members in grouped(rows, "clip", "frames").items():
         by_model = grouped(members, "model", "loss", "setting")
         values: list[float | None] = []
         for key in keys:
@@ -218,7 +222,10 @@ def _clips(rows: Sequence[Row], column: Column, title: str) -> Markup:
                 Cell(clip, clip),
                 Cell(f"{number(members[0], 'frames') or 0:.0f}", number(members[0], "frames")),
                 Cell("" if rate is None else f"{rate:#.3g}", rate),
-                *(_of_clip(value, best, column) for value in values),
+                *(
+                    _of_clip(by_model.get(key, []), value, best, column)
+                    for key, value in zip(keys, values, strict=True)
+                ),
             ]
         )
     heads = [
@@ -236,7 +243,8 @@ def _best(values: Sequence[float], column: Column) -> float | None:
     return max(values) if column.better > 0 else min(values)
 
 
-def _of_clip(value: float | None, best: float | None, column: Column) -> Cell:
+def _of_clip(rows: Sequence[Row], value: float | None, best: float | None, column: Column) -> Cell:
     if value is None:
-        return Cell("exact" if column.key == "psnr" else "", None)
+        exact = column.key == "psnr" and rows and all(map(is_exact, rows))
+        return Cell("exact" if exact else "", None)
     return Cell(format(value, column.form), value, "best" if value == best else "")

@@ -37,8 +37,10 @@ KEYS = ("psnr", "psnr_all", "psnr_clip", "ssim", "lpips_alex", "flicker_flat", "
 COLUMNS = tuple(column for column in (*SHOWN, *FLICKER, *PICTURES) if column.key in KEYS)
 READING = (
     "First minus second: mean over clips, [95 % interval] of a paired bootstrap over clips, and P, "
-    "the share of resamples in which the first is better; bold where the interval leaves 0 out and "
-    "there are at least 8 clips."
+    "the share of resamples in which the first is better. Bold where the interval leaves 0 out, of "
+    "at least 8 clips and, between two trained models, two seeds of each. It covers other clips of "
+    "the same kind, not other films and not other seeds; of 20 such intervals between equal models "
+    "one leaves 0 out by chance."
 )
 RESAMPLES = 10_000
 FEW = 7  # clips up to which an interval is too narrow to tell an order
@@ -65,7 +67,7 @@ class Comparison:
         second: label of the other.
         column: its key in `rows.csv`.
         clips: that both have a value for, of the same frames.
-        seeds: of the trained model with fewer; 1 where none is trained.
+        seeds: where both are trained, of the one with fewer; else None.
         mean: of first - second over clips, in the column's unit.
         low: end of the 95 % interval over clips; None for one clip.
         high: its other end.
@@ -81,7 +83,7 @@ class Comparison:
     second: str
     column: str
     clips: int
-    seeds: int
+    seeds: int | None
     mean: float
     low: float | None
     high: float | None
@@ -90,8 +92,11 @@ class Comparison:
 
     @property
     def certain(self) -> bool:
-        """Whether the interval leaves zero out, and stands on more than `FEW` clips."""
-        if self.low is None or self.high is None or self.clips <= FEW:
+        """Whether the interval leaves zero out, and stands on enough clips and trainings.
+
+        One training of each of two models tells these apart, not what they were trained by.
+        """
+        if self.low is None or self.high is None or self.clips <= FEW or self.seeds == 1:
             return False
         return self.low > 0 or self.high < 0
 
@@ -106,11 +111,12 @@ class Comparison:
         if self.low is not None and self.high is not None:
             text += f" [{self.low:+{form}}, {self.high:+{form}}]"
         if self.probability is not None:
-            text += f", P {_share(self.probability)}"
+            text += f", P {share(self.probability)}"
         return text if self.seeds_std is None else f"{text}, seeds ± {self.seeds_std:{form}}"
 
 
-def _share(probability: float) -> str:
+def share(probability: float) -> str:
+    """Return a share of resamples with two digits, of which neither end is certain."""
     if probability > 0.99:
         return "> 0.99"
     return "< 0.01" if probability < 0.01 else f"{probability:.2f}"
@@ -161,11 +167,9 @@ def compare(a: Sequence[Row], b: Sequence[Row], column: Column) -> Comparison | 
     found = bootstrap([fmean(ours[c].values()) - fmean(theirs[c].values()) for c in shared])
     several = len(shared) > 1
     better = {1: found.above, -1: 1 - found.above}.get(column.better)
-    stds = [
-        _seeds_std([values[clip] for clip in shared])
-        for values, rows in ((ours, a), (theirs, b))
-        if rows[0].get("loss")
-    ]
+    trained = [(v, rows) for v, rows in ((ours, a), (theirs, b)) if rows[0].get("loss")]
+    stds = [_seeds_std([values[clip] for clip in shared]) for values, _ in trained]
+    seeds = min(len(_seeds(rows)) for _, rows in trained) if len(trained) == 2 else None
     return Comparison(
         source=a[0].get("source", ""),
         degradation=a[0].get("degradation", ""),
@@ -173,7 +177,7 @@ def compare(a: Sequence[Row], b: Sequence[Row], column: Column) -> Comparison | 
         second=label(b[0]),
         column=column.key,
         clips=len(shared),
-        seeds=min((len(_seeds(rows)) for rows in (a, b) if rows[0].get("loss")), default=1),
+        seeds=seeds,
         mean=found.mean,
         low=found.low if several else None,
         high=found.high if several else None,
@@ -190,7 +194,7 @@ def comparisons(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> lis
     """
     found = []
     for members in grouped(rows, "source", "degradation").values():
-        models, trained = _compared(members)
+        models, trained = compared(members)
         for a, b in combinations(models, 2) if trained else ():
             found += [
                 pair
@@ -207,7 +211,7 @@ def tables(rows: Sequence[Row]) -> str:
     """
     parts = []
     for (source, degradation), members in grouped(rows, "source", "degradation").items():
-        trained = _compared(members)[1]
+        trained = compared(members)[1]
         if trained > MOST:
             parts.append(
                 f"### {source}, {degradation}\n\n{trained} trained models, more than the {MOST} "
@@ -253,8 +257,11 @@ def table(
     return "\n".join(text)
 
 
-def _compared(rows: Sequence[Row]) -> tuple[list[list[Row]], int]:
-    """Return the rows per model, trained ones first, and how many are trained."""
+def compared(rows: Sequence[Row]) -> tuple[list[list[Row]], int]:
+    """Return the rows per model, trained ones first, and how many are trained.
+
+    Behind them come the filter of the highest mean PSNR, and the input.
+    """
     models = list(grouped(rows, "model", "loss", "setting").values())
     trained = [members for members in models if members[0]["loss"]]
     fixed = [members for members in models if not members[0]["loss"]]
@@ -274,12 +281,12 @@ def _asked(rows: Iterable[Row], column: Column) -> bool:
     return not column.beside or any(number(row, column.beside) is not None for row in rows)
 
 
-def _by_clip(rows: Iterable[Row], column: str) -> dict[tuple[str, float | None], dict[int, float]]:
-    """Return values by (clip, frames), then by seed."""
-    found: dict[tuple[str, float | None], dict[int, float]] = {}
+def _by_clip(rows: Iterable[Row], column: str) -> dict[tuple[object, ...], dict[int, float]]:
+    """Return values by (source, clip, frames), then by seed."""
+    found: dict[tuple[object, ...], dict[int, float]] = {}
     for row in rows:
         if (value := number(row, column)) is not None:
-            clip = row["clip"], number(row, "frames")
+            clip = row.get("source"), row["clip"], number(row, "frames")
             found.setdefault(clip, {})[int(number(row, "seed") or 0)] = value
     return found
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from unlossy.report.rows import Row, number
+from unlossy.report.rows import Row, grouped, label, number
 
 Curve = list[tuple[float, float]]  # (step, value), steps increasing
 BETTER, WORSE = "#2a788e", "#d1495b"
@@ -43,6 +43,12 @@ def read_curves(folder: Path) -> dict[str, Curve]:
     return {name: sorted(points.items()) for name, points in values.items()}
 
 
+def curves_of(rows: Iterable[Row], root: Path) -> list[tuple[str, dict[str, Curve]]]:
+    """Return label and curves of every run under `root` that trained what some rows are of."""
+    trained = grouped((row for row in rows if row["loss"]), "run")
+    return [(label(found[-1]), read_curves(root / run)) for (run,), found in trained.items()]
+
+
 def plot_steps(runs: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> bool:
     """Draw a panel per validation metric and a line per run; runs of one recipe share a colour.
 
@@ -64,9 +70,9 @@ def plot_steps(runs: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> b
     figure = Figure((4.2 * columns, 3.2 * lines + 0.3), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, metric in zip(grid, metrics, strict=False):
-        for label, curves in runs:
+        for name, curves in runs:
             if points := curves.get(metric):
-                axes.plot(*zip(*points, strict=True), color=colors[label], label=label, marker=".")
+                axes.plot(*zip(*points, strict=True), color=colors[name], label=name, marker=".")
         axes.set(title=TITLES.get(metric, metric), xlabel="step")
         axes.grid(alpha=0.3)
     for axes in grid[len(metrics) :]:
@@ -104,7 +110,7 @@ def plot_clips(models: Mapping[str, Sequence[Row]], path: Path) -> bool:
     size = (max(5.0, 1.5 + 0.22 * widest), (2.3 + 0.07 * longest) * len(gains))
     figure = Figure(size, layout="constrained")
     grid = figure.subplots(len(gains), 1, squeeze=False, sharey=True).ravel()
-    for axes, (label, found) in zip(grid, gains.items(), strict=True):
+    for axes, (name, found) in zip(grid, gains.items(), strict=True):
         places = range(len(found))
         axes.bar(
             places, [g for g, _ in found], color=[BETTER if g >= 0 else WORSE for g, _ in found]
@@ -114,7 +120,7 @@ def plot_clips(models: Mapping[str, Sequence[Row]], path: Path) -> bool:
         axes.margins(x=0.01)
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
-        axes.set_title(label)
+        axes.set_title(name)
     figure.supylabel("dB over the input", fontsize="medium")
     figure.savefig(path, dpi=110)
     return True

@@ -2,7 +2,8 @@
 
 A run folder also holds `run.json`, whose `config` and `seed` tell runs apart. Where two runs of the
 same model, loss and degradation differ in a setting, `collect` writes the difference into the row
-(`optimizer.lr=0.001`), so that a mean over seeds never mixes two recipes.
+(`optimizer.lr=0.001`), so that a mean over seeds never mixes two recipes. A run that starts from
+another differs in where from only if the other goes by another name: each seed has its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import csv
 import glob
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +36,9 @@ CIRCUMSTANCES = (
 )
 # Setting -> the one that conf/schedule takes it from, unless a user set both.
 COPIES = {"schedule.max_lr": "optimizer.lr", "schedule.total_steps": "trainer.max_steps"}
+# RUNS/<name>/<date>_<hash>/checkpoints/best.ckpt, of which the name tells the recipe
+START = re.compile(r"(?:[^\s='\",]*/)?([^\s='\",/]+)/[^\s='\",/]+/checkpoints/[^\s='\",\]]+")
+PLACE = re.compile(r"(?<![\w./:])[~/][^\s/'\"]*/[^\s'\",;:()]+")  # a path of this machine
 
 
 @dataclass
@@ -54,6 +59,19 @@ class Run:
             if not any(f"{key}.".startswith(f"{name}.") for name in CIRCUMSTANCES)
             and self.folder.name not in str(value)
         }
+
+    @property
+    def starts(self) -> frozenset[str]:
+        """The checkpoints of other runs that this one started from."""
+        return frozenset(
+            found[0] for value in self.settings.values() for found in START.finditer(str(value))
+        )
+
+    def told(self, key: str) -> Any:
+        """Return a setting as recipes are told apart by it: of a checkpoint its run's name."""
+        value = self.settings[key]
+        text = START.sub(r"\1", str(value))
+        return value if text == str(value) else text
 
     @property
     def has_recipe(self) -> bool:
@@ -79,6 +97,11 @@ def number(row: Mapping[str, Any], key: str) -> float | None:
     if value is None or value == "" or math.isnan(float(value)):
         return None
     return float(value)
+
+
+def is_exact(row: Mapping[str, Any]) -> bool:
+    """Return whether the medium kept every frame of a row's clip as it was."""
+    return bool(number(row, "frames")) and number(row, "exact") == number(row, "frames")
 
 
 def label(row: Mapping[str, Any]) -> str:
@@ -160,32 +183,57 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return content if isinstance(content, Mapping) else {}
 
 
+def public(value: Any, root: Path) -> Any:
+    """Return text, or what lists and mappings of text hold, without the paths of this machine.
+
+    A path under `root` is told from there, a checkpoint elsewhere with its run, others by name.
+    """
+    if isinstance(value, Mapping):
+        return {key: public(each, root) for key, each in value.items()}
+    if isinstance(value, list):
+        return [public(each, root) for each in value]
+    if not isinstance(value, str):
+        return value
+
+    def shortened(found: re.Match[str]) -> str:
+        path = Path(found[0])
+        if path.is_relative_to(root.resolve()):
+            return path.relative_to(root.resolve()).as_posix()
+        return "/".join(path.parts[-4:]) if path.parent.name == "checkpoints" else path.name
+
+    return PLACE.sub(shortened, value)
+
+
 def collect(root: Path) -> list[Row]:
     """Return the rows of every finished run under `root`, fit to be compared.
 
     Each row gains `run` (its folder, relative to `root`), `seed`, `gain` (dB over the input of its
-    own run) and `setting`: what its recipe has that another run of the same name has not. A
-    degradation of several settings is named with them. Of repeated results the newest counts; an
-    untrained row has no seed, so it is a repetition if its numbers are the same.
+    own run) and `setting`: what its recipe has that another run of the same name has not; where no
+    run under `root` tells the recipe, the checkpoint stands for it. A degradation of several
+    settings is named with them. Of repeated results the newest counts; a run from another
+    checkpoint is no repetition, and an untrained row, which has no seed, is one if its numbers are
+    the same.
 
     Raises:
         UserError: as `find_runs`, or a damaged `rows.csv`.
     """
     found = find_runs(root)
-    recipes = {run.folder: recipe for run in found if (recipe := _recipe(run, root))}
+    recipes = {run.folder: _recipe(run, root) for run in found}
     # What a run says of its own model counts more than an eval.py that does not tell whose it was.
-    runs = sorted(found, key=lambda run: run.folder in recipes)
+    runs = sorted(found, key=lambda run: recipes[run.folder].has_recipe)
     _name_degradations(runs)
     peers = defaultdict(list)
     for run in runs:
-        peers[run.trained].append(recipes.get(run.folder, run))
+        peers[run.trained].append(recipes[run.folder])
     results: dict[tuple[Any, ...], list[Row]] = {}
     for run in runs:
-        told = recipes.get(run.folder, run)
+        told = recipes[run.folder]
         setting = _difference(told, peers[run.trained]) if run.trained else ""
         if run.trained and not told.has_recipe:
             known = [peer for peer in peers[run.trained] if peer.has_recipe]
-            if any(_difference(peer, known) for peer in known):  # which of them is not told
+            if known and "checkpoint" in told.settings:
+                setting = _said("checkpoint", told.told("checkpoint"))
+            elif any(_difference(peer, known) for peer in known):  # which of them is not told
                 setting = f"in {run.folder.relative_to(root).as_posix()}"
         add_gains(run.rows)
         for row in run.rows:
@@ -194,7 +242,7 @@ def collect(root: Path) -> list[Row]:
             row["setting"] = setting if row["loss"] else ""
         for key, rows in grouped(run.rows, *GROUP, "seed").items():
             numbers = frozenset((row["clip"], round(number(row, "psnr") or 0.0, 3)) for row in rows)
-            results[(*key, None if rows[0]["loss"] else numbers)] = rows
+            results[(*key, told.starts if rows[0]["loss"] else numbers)] = rows
     variants = Counter(key[:-1] for key in results)
     for key, rows in results.items():
         if variants[key[:-1]] > 1:
@@ -230,14 +278,21 @@ def _seed(row: Row, run: Run) -> int:
     return int(run.card.get("seed") or 0) if seed is None else int(seed)
 
 
-def _recipe(run: Run, root: Path) -> Run | None:
-    """Return the run that tells how a run's model was trained: itself, or its checkpoint's."""
-    if run.has_recipe or not run.card.get("checkpoint"):
-        return run if run.has_recipe else None
-    named = Path(str(run.card["checkpoint"])).parent.parent.name  # date and hash: of one run only
-    card = next(root.rglob(f"{glob.escape(named)}/run.json"), None)
-    origin = Run(card.parent, read_json(card), []) if card and named else None
-    return origin if origin and origin.has_recipe else None
+def _recipe(run: Run, root: Path) -> Run:
+    """Return the run that tells how a run's model was trained: itself, or its checkpoint's.
+
+    Where there is none, a run of one setting: the checkpoint, by its run (date, hash) and name.
+    """
+    if run.has_recipe:
+        return run
+    checkpoint = Path(str(run.card.get("checkpoint") or ""))
+    named = checkpoint.parent.parent.name
+    card = next(root.rglob(f"{glob.escape(named)}/run.json"), None) if named else None
+    origin = Run(card.parent, read_json(card), []) if card else run
+    if origin.has_recipe:
+        return origin
+    told = "/".join(part for part in checkpoint.parts[-3:] if part not in ("checkpoints", "/"))
+    return Run(run.folder, {"config": {"checkpoint": told}}, []) if told else run
 
 
 def _name_degradations(runs: list[Run]) -> None:
@@ -261,11 +316,11 @@ def _difference(run: Run, peers: Iterable[Run], only: str = "") -> str:
     """Return the settings of `run` that are not the same in all its peers that have them."""
     peers = list(peers)
     varying = [
-        _said(key.removeprefix(only), value)
-        for key, value in run.settings.items()
+        _said(key.removeprefix(only), run.told(key))
+        for key in run.settings
         if key.startswith(only)
         and (only or not key.startswith("degradation."))
-        and any(key in peer.settings and peer.settings[key] != value for peer in peers)
+        and any(key in peer.settings and peer.told(key) != run.told(key) for peer in peers)
         and not all(peer.copies(key) for peer in peers)
     ]
     return " ".join(varying)

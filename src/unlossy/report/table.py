@@ -5,13 +5,15 @@
 A mean over clips is unweighted and skips blank cells; frames that the medium keeps exactly have no
 finite PSNR and are counted apart, in `exact`. Over seeds: mean of the runs' means ± sample standard
 deviation. The best of a column is marked, and so is every line within noise of it:
-|a - b| <= 2 sqrt(s_a^2 / n_a + s_b^2 / n_b), which takes two seeds to say; a filter has s = 0.
+|a - b| <= t sqrt(s_a^2 / n_a + s_b^2 / n_b), t of Welch's test at 95 %, which takes two seeds;
+a filter has s = 0. Lines over other clips, or other frames of them, stand in a table of their own.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,9 @@ from typing import Literal
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from scipy.special import stdtrit
 
-from unlossy.report.rows import GROUP, INPUT, Row, add_gains, grouped, label, number
+from unlossy.report.rows import GROUP, INPUT, Row, add_gains, grouped, is_exact, label, number
 
 PROTOCOL = (
     "RGB rounded to 8 bits, no border crop; mean over frames, then unweighted mean over clips. "
@@ -31,6 +34,10 @@ PROTOCOL = (
 READING = (
     "gain: dB over the input; below: share of clips that came out worse than they went in. Where "
     "frames were dropped, PSNR all counts every frame, PSNR clip one error from kept to kept frame."
+)
+MARKS = (
+    "Bold: the best of a column; ~ within noise of it over seeds (Welch's t, 95 %), which takes "
+    "two to tell."
 )
 PER_CLIP_LINES = 40  # a longer list of clips is for rows.csv
 
@@ -110,9 +117,10 @@ MEANS = (
 def summarise(rows: Iterable[Row], means: Sequence[str] = MEANS) -> list[Row]:
     """Return one line per (model, loss, degradation, source, setting), in order of appearance.
 
-    Keys: those five; `clips`, `frames`, `exact`; the mean over clips of every column of `means`;
-    `psnr_median`, `psnr_min`; `share_below_input`, of the clips that have a PSNR. A value that no
-    clip has is None. The input to compare with is the model `input` among the same rows.
+    Keys: those five; `clips`, `frames`, `exact`; `clip_set`, which stands for the clips and the
+    frames of each; the mean over clips of every column of `means`; `psnr_median`, `psnr_min`;
+    `share_below_input`, of the clips that have a PSNR. A value that no clip has is None. The
+    input to compare with is the model `input` among the same rows.
     """
     rows = [dict(row) for row in rows]
     add_gains(rows)
@@ -124,11 +132,13 @@ def _line(key: tuple[str, ...], rows: Sequence[Row], means: Sequence[str]) -> Ro
         return [value for row in rows if (value := number(row, column)) is not None]
 
     psnr, gains = values("psnr"), values("gain")
+    clips = sorted({(row["clip"], number(row, "frames") or 0.0) for row in rows})
     return {
         **dict(zip(GROUP, key, strict=True)),
         "clips": len(rows),
         "frames": int(sum(values("frames"))),
         "exact": int(sum(values("exact"))),
+        "clip_set": f"{zlib.crc32(repr(clips).encode()):08x}",
         **{column: fmean(found) if (found := values(column)) else None for column in means},
         "psnr_median": median(psnr) if psnr else None,
         "psnr_min": min(psnr) if psnr else None,
@@ -148,7 +158,7 @@ def spread(rows: Iterable[Row], means: Sequence[str] = MEANS) -> list[Row]:
         for line in summarise(members, means)
     ]
     lines = []
-    for seeds in grouped(by_run, *GROUP).values():
+    for seeds in grouped(by_run, *GROUP, "clip_set").values():
         line = dict(seeds[-1]) | {"seeds": len(seeds)}
         for column in {*(column.key for column in COLUMNS), *means}:
             values = [value for seed in seeds if (value := number(seed, column)) is not None]
@@ -160,19 +170,22 @@ def spread(rows: Iterable[Row], means: Sequence[str] = MEANS) -> list[Row]:
 
 
 def marks(lines: Sequence[Row], column: Column) -> list[Literal["", "best", "noise"]]:
-    """Return for each line of a table whether it is the best of `column` or within noise of it."""
+    """Return for each line of a table whether it is the best of `column` or within noise of it.
+
+    Lines over different clips have no best.
+    """
     values = [cell_value(line, column) for line in lines]
     known = [value for value in values if value is not None]
-    if not column.better or len(known) < 2:
+    several = len({line["clip_set"] for line in lines}) > 1
+    if not column.better or len(known) < 2 or several:
         return [""] * len(lines)
     best_value = max(known, key=lambda value: column.better * value)
     best = lines[values.index(best_value)]
     found: list[Literal["", "best", "noise"]] = []
     for line, value in zip(lines, values, strict=True):
-        noise = math.hypot(_error(line, column), _error(best, column))
         if value == best_value:
             found.append("best")
-        elif value is not None and noise < math.inf and abs(value - best_value) <= 2 * noise:
+        elif value is not None and abs(value - best_value) <= _noise(line, best, column):
             found.append("noise")
         else:
             found.append("")
@@ -185,12 +198,23 @@ def cell_value(line: Row, column: Column) -> float | None:
     return None if with_itself else number(line, column.key)
 
 
-def _error(line: Row, column: Column) -> float:
-    """Standard error of the mean over seeds: infinite for one seed, zero for a fixed filter."""
-    if not line["loss"]:
+def _noise(a: Row, b: Row, column: Column) -> float:
+    """Return up to what difference two means over seeds may be equal, by Welch's t at 95 %.
+
+    A fixed filter does not vary; 0 where a trained model has one seed, which tells nothing.
+    """
+    trained = [line for line in (a, b) if line["loss"]]
+    stds = [number(line, f"{column.key}_seeds_std") for line in trained]
+    parts = [
+        (std**2 / line["seeds"], line["seeds"] - 1)
+        for std, line in zip(stds, trained, strict=True)
+        if std
+    ]
+    if None in stds or not parts:
         return 0.0
-    deviation = number(line, f"{column.key}_seeds_std")
-    return math.inf if deviation is None else deviation / math.sqrt(line["seeds"])
+    variance = math.fsum(part for part, _ in parts)
+    freedom = variance**2 / math.fsum(part**2 / degrees for part, degrees in parts)
+    return float(stdtrit(freedom, 0.975)) * math.sqrt(variance)
 
 
 def print_table(
@@ -221,8 +245,8 @@ def print_table(
 
 
 def _groups(lines: Iterable[Row], columns: Sequence[Column]) -> list[list[Row]]:
-    """Return the lines per (source, degradation), without those that fill none of the columns."""
-    groups = grouped(lines, "source", "degradation").values()
+    """Return the lines of the same clips and degradation, without what fills no column."""
+    groups = grouped(lines, "source", "degradation", "clip_set").values()
     return [members for members in groups if filled_columns(members, columns)]
 
 
@@ -258,7 +282,7 @@ def _scores(row: Row | None) -> str:
     if row is None:
         return ""
     if number(row, "psnr") is None:
-        return "exact"
+        return "exact" if is_exact(row) else ""
     cells = (("psnr", ".2f"), ("ssim", ".3f"), ("lpips_alex", ".3f"))
     return " ".join(
         format(value, form) for key, form in cells if (value := number(row, key)) is not None
@@ -288,9 +312,10 @@ def _print(table: Table, console: Console) -> None:
 
 
 def markdown(lines: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> str:
-    """Return a Markdown table per (source, degradation): best bold, within noise of it with a ~.
+    """Return a Markdown table per source, degradation and set of clips.
 
-    A column that no line fills is left out; where none is filled there is no table.
+    The best is bold, what is within noise of it has a ~. A column that no line fills is left out;
+    where none is filled there is no table.
     """
     parts = []
     for members in _groups(lines, columns):
@@ -308,12 +333,13 @@ def _markdown_line(cells: Iterable[str]) -> str:
 
 
 def _caption(lines: Sequence[Row]) -> str:
-    first = lines[0]
-    exact = f", {first['exact']} of them exact and counted apart" if first["exact"] else ""
-    return (
-        f"{first['source']}, {first['degradation']}: {first['clips']} clips, "
-        f"{first['frames']} frames{exact}"
-    )
+    return f"{lines[0]['source']}, {lines[0]['degradation']}: {counts(lines[0])}"
+
+
+def counts(line: Row) -> str:
+    """Return over how many clips and frames a line is."""
+    exact = f", {line['exact']} of them exact and counted apart" if line["exact"] else ""
+    return f"{line['clips']} clips, {line['frames']} frames{exact}"
 
 
 def _cells(
