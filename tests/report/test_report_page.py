@@ -275,15 +275,15 @@ def test_a_page_to_be_sent_tells_no_path_of_the_machine(make_run, tmp_path):
     card = {
         "checkpoint": str(root / "run/2026/checkpoints/best.ckpt"),
         "choices": {"model": "ccdnet"},
-        "config": {"source": {"root": "/home/ann/films"}, "run_root": str(root)},
+        "config": {"source": {"root": "/srv/ann/films"}, "run_root": str(root)},
     }
     (folder / "run.json").write_text(json.dumps(card))
     (root / "sweep.csv").write_text(
-        f"job,status,run,error\n1,failed,{folder},Cannot read /home/ann/films/a.mp4.\n"
+        f"job,status,run,error\n1,failed,{folder},Cannot read /srv/ann/films/a.mp4.\n"
     )
     page = write_page(root, tmp_path / "out").read_text()
     assert str(tmp_path) not in page
-    assert "/home/ann" not in page
+    assert "/srv/ann" not in page
     assert "eval.py ckpt=run/2026/checkpoints/best.ckpt" in page
 
 

@@ -202,8 +202,8 @@ def test_a_checkpoint_of_unknown_origin_is_not_the_known_one(make_run, tmp_path)
 def test_no_path_of_this_machine_is_public(tmp_path):
     card = {
         "a": f"{tmp_path}/x/2026/checkpoints/best.ckpt",
-        "b": ["/home/ann/runs/y/2026/checkpoints/best.ckpt", "~/films/a.mp4", 3],
-        "c": "Cannot read '/home/ann/a.csv' (line 3); https://host/a/b and 3/4 stay, as a / b.",
+        "b": ["/srv/ann/runs/y/2026/checkpoints/best.ckpt", "~/films/a.mp4", 3],
+        "c": "Cannot read '/srv/ann/a.csv' (line 3); https://host/a/b and 3/4 stay, as a / b.",
     }
     assert public(card, tmp_path) == {
         "a": "x/2026/checkpoints/best.ckpt",
