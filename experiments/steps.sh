@@ -6,15 +6,18 @@
 #     publish                   writes rows, run cards and figures into $LAB, and makes the tables anew
 #
 # PYTHON, ROOT (where runs lie), SEEDS, ARGS (further overrides of trainings) and EVAL_ARGS (of evaluations) come from the
-# environment; `make experiment` sets them. With ARGS or EVAL_ARGS it is a trial, which leaves the lab book alone.
+# environment; `make experiment` sets them. With ARGS or EVAL_ARGS it is a trial: its runs lie in $ROOT-trial, apart from those
+# of the experiment, and are published into a temporary folder.
 set -euo pipefail
 
 HERE=experiments/$(basename "$(dirname "$0")")
 : "${PYTHON:=.venv/bin/python}" "${ROOT:=runs/experiments/$(basename "$HERE" | cut -c1-2)}" "${SEEDS:=0}"
 : "${ARGS:=}" "${EVAL_ARGS:=}"
 LAB=$HERE
-[ -z "$ARGS$EVAL_ARGS" ] || LAB=$ROOT/trial
-mkdir -p "$LAB"
+if [ -n "$ARGS$EVAL_ARGS" ]; then
+    ROOT=${ROOT%/}-trial
+    LAB=$(mktemp -d)
+fi
 
 train() {
     local name=$1

@@ -62,16 +62,19 @@ def test_make_says_how_to_name_an_experiment():
 
 @pytest.mark.slow
 def test_an_experiment_runs_to_its_end_and_is_not_run_twice(tmp_path):
-    """A trial: published beside its runs, the lab book stays as it is."""
+    """A trial: published elsewhere, with runs of its own; the lab book stays as it is."""
     before = {path: path.read_bytes() for path in (BOOK / "04_two_corners").iterdir()}
     steps = "trainer.max_steps=2 trainer.val_check_interval=2 data.workers=0"
     for attempt in (1, 2):
-        done = _make("experiment", "N=04", f"ARGS={steps}", f"ROOT={tmp_path}")
+        done = _make("experiment", "N=04", f"ARGS={steps}", f"ROOT={tmp_path}/runs")
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("finished before") == 3 * (attempt - 1)
-    made = {path.name for path in (tmp_path / "trial").iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} == {"runs-trial"}
+    lab = Path(re.findall(r"^(/.*)/runs.json$", done.stdout, re.MULTILINE)[-1])
+    made = {path.name for path in lab.iterdir()}
     assert made >= {"corners.csv", "corners.png", "rows.csv", "runs.json"}
-    assert _seconds(tmp_path / "trial" / "runs.json") > 0
+    assert _seconds(lab / "runs.json") > 0
+    shutil.rmtree(lab)
     assert before == {path: path.read_bytes() for path in (BOOK / "04_two_corners").iterdir()}
 
 
