@@ -140,7 +140,7 @@ def test_under_slurm_its_signal_is_left_alone(monkeypatch):
     slurm = {"NTASKS": "2", "NTASKS_PER_NODE": "2", "JOB_NAME": "job", "PROCID": "1"}
     for key, value in slurm.items():
         monkeypatch.setenv(f"SLURM_{key}", value)
-    found = cluster()
+    found = cluster(Team(2))
     assert (found.world_size(), found.global_rank(), found.auto_requeue) == (2, 1, False)
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert cluster() is None
+    assert cluster(Team(2)) is None

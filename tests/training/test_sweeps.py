@@ -62,7 +62,8 @@ def trainings(monkeypatch):
 
 def job(folder: Path, seed: int, *, trial: int | None = None, **more):
     cfg = OmegaConf.create(
-        {"seed": seed, "ckpt": None, "stages": {}, "name": "any", "run_root": "any", **more}
+        {"seed": seed, "ckpt": None, "stages": {}, "name": "any", "run_root": "any"}
+        | {"trainer": {}, **more}
     )
     told = None if trial is None else {"number": trial}
     sweep = Sweep(folder, ("seed",), 3, alone=True, trial=told)

@@ -16,11 +16,12 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+from uuid import uuid4
 
 import torch
 
@@ -145,19 +146,19 @@ def find_last(root: Path, name: str, digest: str) -> Path:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write atomically, keys in the order given."""
-    _replace(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    with replacing(path) as file:
+        file.write(text)
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows.csv atomically: the fixed columns first, then any others; NaN is an empty cell."""
     extra = sorted({key for row in rows for key in row} - set(COLUMNS))
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*COLUMNS, *extra])
         for row in rows:
             writer.writerow([_cell(row.get(column)) for column in (*COLUMNS, *extra)])
-    temporary.replace(path)
 
 
 def _cell(value: object) -> object:
@@ -166,10 +167,19 @@ def _cell(value: object) -> object:
     return "" if value is None else value
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """Yield a file that becomes `path` when it is complete, even where several processes write it.
+
+    Its name is its own on every machine that shares the folder.
+    """
+    temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def run_card(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:

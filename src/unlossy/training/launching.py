@@ -15,6 +15,7 @@ tells it itself, and its end is the end of all.
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
@@ -85,9 +86,10 @@ def team(cfg: DictConfig) -> Team:
     return found
 
 
-def cluster() -> ClusterEnvironment | None:
+def cluster(team: Team) -> ClusterEnvironment | None:
     """Return what torchrun or SLURM says about this process; None where neither started it.
 
+    A task of SLURM's that is a run of its own, such as a worker of a sweep, is told nothing either.
     SLURM's signal is left to who asked for it: Lightning would write a second checkpoint, into a
     folder that a requeued run does not look into. `ckpt=last` goes on from ours.
 
@@ -96,7 +98,7 @@ def cluster() -> ClusterEnvironment | None:
     """
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
-    if SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
+    if team.size > 1 and SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
         if "SLURM_NTASKS_PER_NODE" not in os.environ:
             raise UserError(
                 "SLURM was asked for --ntasks, which does not say how many of them share a node; "
@@ -120,9 +122,10 @@ def joined(team: Team) -> Iterator[None]:
         _check(team, ranks.world())
         yield
         return
-    outside = cluster()
-    if team.size == 1 and not isinstance(outside, TorchElasticEnvironment):
-        yield  # a part of a SLURM job may well be a run of its own
+    outside = cluster(team)
+    if team.size == 1 and outside is None:
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]  # whichever of SLURM's tasks it is
+        yield
         return
     if outside is not None:
         _check(team, outside.world_size())
@@ -161,6 +164,23 @@ def joined(team: Team) -> Iterator[None]:
         raise
     finally:
         over.set()
+
+
+def end_badly() -> None:
+    """Let this process, which has failed, end with exit code 1 once it has told what it returns.
+
+    SLURM then ends the others, which may wait for it in a collective. The first rank leaves last:
+    what all have met, all can tell.
+    """
+    patience = 2 * GRACE if ranks.first_rank() else 0.0
+
+    def leave() -> None:
+        time.sleep(patience)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(1)
+
+    atexit.register(leave)
 
 
 def _check(team: Team, found: int) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unlossy import _torchvision  # noqa: F401
+from unlossy.training.folder import replacing
 
 from lightning.pytorch.loggers import Logger  # isort: skip
 from lightning.pytorch.utilities import rank_zero_only  # isort: skip
@@ -69,7 +70,5 @@ class StepLog(Logger):
         with self.path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if len(row) == len(HEADER)]
         kept = [row for row in rows[1:] if int(row[0]) < step]
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self.path) as file:
             csv.writer(file, lineterminator="\n").writerows([HEADER, *kept])
-        temporary.replace(self.path)

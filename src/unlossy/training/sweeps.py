@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, open_dict
@@ -34,13 +33,13 @@ from unlossy.models.weights import read_weights
 from unlossy.report.rows import collect
 from unlossy.report.table import print_table, spread
 from unlossy.training import folder as folders
-from unlossy.training import stages
+from unlossy.training import ranks, stages
 from unlossy.training.configs import build, resolved
 from unlossy.training.divergence import DivergedError
-from unlossy.training.launching import cluster
+from unlossy.training.launching import Team, end_badly, joined, team
 from unlossy.training.pruning import PrunedError
 from unlossy.training.secrets import redacted
-from unlossy.training.trainers import Watched, console, watched
+from unlossy.training.trainers import Watched, console, say, watched
 
 Status = Literal["finished", "failed", "diverged", "pruned", "running"]  # the last: elsewhere
 FINAL = ("diverged", "pruned")  # would end the same way again
@@ -126,26 +125,39 @@ def run_job(
     with open_dict(cfg):
         cfg.name, cfg.run_root, cfg.trial = sweep.folder.name, str(sweep.folder.parent), sweep.trial
     try:
-        digest, wrong = folders.config_hash(resolved(cfg)), None
+        digest, together, wrong = folders.config_hash(resolved(cfg)), team(cfg.trainer), None
     except UserError as error:
-        digest, wrong = folders.config_hash(asked), error
+        digest, together, wrong = folders.config_hash(asked), Team(1), error
     record = Record(digest, "failed", None, "", 0.0, "", asked, list(sweep.varied), trial)
     place = sweep.folder / "jobs" / f"{digest}.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     name = f"job {number + 1} of {sweep.jobs}: {record.label}"
-    if (before := _ended(place, sweep.folder, digest)) is not None:
-        console.print(f"{name}: {before.status} before")
-        record = replace(record, **{key: getattr(before, key) for key in COLUMNS})
-        _write(place, record)
-        return record
-    with _held(place.with_suffix(".lock")) as mine:
-        if not mine:
-            console.print(f"{name}: another process is at it")
-            return replace(record, status="running")
-        console.print(name)
-        started = time.monotonic()
-        with _logged(place.with_suffix(".log"), sweep.alone) as log:
-            status, why = _train(cfg, choices, overrides, digest, wrong, log)
+    log, first, started = place.with_suffix(".log"), True, time.monotonic()
+    status: Status = "failed"
+    with ExitStack() as held:
+        try:
+            with joined(together):
+                first = ranks.first_rank()
+                known = ranks.from_first(lambda: _known(held, place, sweep.folder, record))
+                if known is not None:
+                    where = "elsewhere" if known.status == "running" else "before"
+                    say(f"{name}: {known.status} {where}")
+                    return known
+                say(name)
+                with _logged(log, sweep.alone):
+                    _train(cfg, choices, overrides, digest, wrong)
+            status, why = "finished", ""
+        except DivergedError as error:
+            status, why = "diverged", str(error)
+        except PrunedError as error:
+            status, why = "pruned", str(error)
+        except UserError as error:
+            why = str(error)
+        except Exception as error:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(traceback.format_exc())
+            sentence = (str(error).splitlines() or [""])[0]
+            why = f"{type(error).__name__}: {sentence} (trace in jobs/{digest}.log)"
         run = _newest(sweep.folder, digest)
         record = replace(
             record,
@@ -155,8 +167,15 @@ def run_job(
             seconds=round(time.monotonic() - started, 1),
             error=why,
         )
-        _write(place, record)
-    console.print(f"{name}: {status}{f': {why}' if why else ''}")
+        tell = first
+        if status == "failed" and ranks.world() > 1:
+            # The first to end has the cause; it is another's where a collective was broken off.
+            tell = not place.exists()
+            if first or tell:
+                end_badly()
+        if tell:
+            folders.write_json(place, asdict(record))
+            console.print(f"{name}: {status}{f': {why}' if why else ''}")
     return record
 
 
@@ -166,38 +185,29 @@ def _train(
     overrides: Sequence[str],
     digest: str,
     wrong: UserError | None,
-    log: TextIO,
-) -> tuple[Status, str]:
-    """Run the job's training, from its last checkpoint if there is one; return how it ended."""
+) -> None:
+    """Run the job's training, from its last checkpoint if there is one."""
+    if wrong is not None:
+        raise wrong
+    holding = "stages" if cfg.stages else "checkpoints/last.ckpt"
+    if folders.runs_of(Path(cfg.run_root), cfg.name, digest, holding)[0]:
+        cfg.ckpt = "last"
+    stages.train(cfg, choices, overrides)
+
+
+def _known(held: ExitStack, place: Path, folder: Path, record: Record) -> Record | None:
+    """Take a job, unless it need not be run, or another process has it: then return its record."""
     try:
-        if wrong is not None:
-            raise wrong
-        holding = "stages" if cfg.stages else "checkpoints/last.ckpt"
-        if folders.runs_of(Path(cfg.run_root), cfg.name, digest, holding)[0]:
-            cfg.ckpt = "last"
-        stages.train(cfg, choices, overrides)
-    except DivergedError as error:
-        return "diverged", str(error)
-    except PrunedError as error:
-        return "pruned", str(error)
-    except UserError as error:
-        return "failed", str(error)
-    except Exception as error:
-        log.write(traceback.format_exc())
-        first = (str(error).splitlines() or [""])[0]
-        return "failed", f"{type(error).__name__}: {first} (trace in jobs/{digest}.log)"
-    return "finished", ""
-
-
-def _first_process() -> bool:
-    """Whether this is the first of the processes that do one job, which have not met yet."""
-    place = cluster()
-    return place is None or place.global_rank() == 0
-
-
-def _write(path: Path, record: Record) -> None:
-    if _first_process():
-        folders.write_json(path, asdict(record))
+        held.enter_context(FileLock(place.with_suffix(".lock"), timeout=ORPHANS))
+    except Timeout:
+        return replace(record, status="running")
+    if (before := _ended(place, folder, record.job)) is None:
+        place.unlink(missing_ok=True)  # of an attempt that failed; what is killed leaves none
+        return None
+    found = replace(record, **{key: getattr(before, key) for key in COLUMNS})
+    if found != _read(place):
+        folders.write_json(place, asdict(found))
+    return found
 
 
 def _ended(place: Path, folder: Path, digest: str) -> Record | None:
@@ -221,7 +231,8 @@ def _read(path: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is no record of a job ({error}); remove it.") from error
+        warnings.warn(f"{path} is no record of a job ({error}); it counts as none.", stacklevel=2)
+        return None
 
 
 def _newest(folder: Path, digest: str) -> Path | None:
@@ -241,30 +252,17 @@ def best_validated(run: Path) -> float | None:
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[bool]:
-    """Hold a lock, if no other process has it; ranks after the first go along with theirs."""
-    with ExitStack() as held:
-        mine = True
-        if _first_process():
-            try:
-                held.enter_context(FileLock(path, timeout=ORPHANS))
-            except Timeout:
-                mine = False
-        yield mine
-
-
-@contextmanager
-def _logged(path: Path, alone: bool) -> Iterator[TextIO]:
+def _logged(path: Path, alone: bool) -> Iterator[None]:
     """Send what a job prints to a file, and if it is not alone on the terminal, what it says."""
-    if not _first_process():  # SLURM keeps what the others say
-        yield sys.stderr
+    if not ranks.first_rank():  # SLURM keeps what the others say
+        yield
         return
     with ExitStack() as stack:
         log = stack.enter_context(path.open("a", encoding="utf-8", buffering=1))
         stack.enter_context(redirect_stdout(log))
         if not alone:
             stack.enter_context(redirect_stderr(log))
-        yield log
+        yield
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -279,15 +277,13 @@ def write_csv(folder: Path) -> Path:
     varied = list(dict.fromkeys(key for record in records for key in record.varied))
     trial = ["trial"] if any(record.trial is not None for record in records) else []
     path = folder / "sweep.csv"
-    temporary = path.with_suffix(f".{os.getpid()}")  # several processes may share a sweep
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with folders.replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*COLUMNS, *trial, *varied])
         for record in records:
             cells = [getattr(record, column) for column in (*COLUMNS, *trial)]
             cells[2] = "" if record.objective is None else f"{record.objective:.6g}"
             writer.writerow([*cells, *(record.overrides.get(key, "") for key in varied)])
-    temporary.replace(path)
     return path
 
 

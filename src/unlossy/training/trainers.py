@@ -28,10 +28,11 @@ from unlossy.training.callbacks import (
 from unlossy.training.configs import build
 from unlossy.training.divergence import Divergence
 from unlossy.training.enhancer import VALIDATED, Enhancer
-from unlossy.training.launching import cluster
+from unlossy.training.launching import cluster, team
 from unlossy.training.pruning import Pruning
 
 from lightning import Trainer  # isort: skip
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment  # isort: skip
 from lightning.fabric.utilities.exceptions import MisconfigurationException  # isort: skip
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging  # isort: skip
 from lightning.pytorch.loggers import Logger  # isort: skip
@@ -110,7 +111,7 @@ def make_trainer(
     )
     last = LastCheckpoint(run_folder / "checkpoints", cfg.checkpoint_every)
     panels = Panels(run_folder / "panels")
-    launcher = [place] if (place := cluster()) else []
+    launcher = cluster(team(cfg.trainer)) or LightningEnvironment()  # else Lightning would guess
     pruning = [] if cfg.get("trial") is None else [Pruning(cfg.trial, best_in.name)]
     # Divergence before the validation that would crown it; pruning after the checkpoints.
     callbacks: list[Callback] = [
@@ -119,7 +120,7 @@ def make_trainer(
     trainer: Trainer = build(
         cfg.trainer,
         callbacks=callbacks,
-        plugins=[AtomicFiles(), *launcher],
+        plugins=[AtomicFiles(), launcher],
         logger=log,
         default_root_dir=str(run_folder),
         max_epochs=-1,  # steps end a run, and a finished one can go on with more of them
