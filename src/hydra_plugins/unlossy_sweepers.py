@@ -1,19 +1,13 @@
 """The two Hydra sweepers of `train.py -m`: every combination, or what Optuna asks for.
 
 Hydra builds sweepers from this namespace only, and imports all of it whenever it starts: nothing
-here imports more than Hydra before a sweep begins. What a job does and leaves is in
-`unlossy.training.sweeps`, the search in `unlossy.training.studies`.
-
-    params of conf/sweep/NAME.yaml  +  typed overrides  ->  jobs  ->  the configured launcher
-
-A typed override replaces a parameter of the same key, and a typed group (`trainer=tiny`) those
-within it (`trainer.max_steps`), as in recipes of stages.
+here imports more than Hydra before a sweep begins. What overrides mean is in
+`unlossy.training.sweep_overrides`, what a job does and leaves in `unlossy.training.sweeps`, the
+search in `unlossy.training.studies`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import os
 import shlex
 import sys
@@ -24,21 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:  # importing them would cost every start of Hydra seconds
-    from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
 
     from unlossy.training.sweeps import Record, Sweep
-
-# Overrides that say nothing about what is trained: how, and where what it leaves lies.
-ASIDE = ("hydra", "sweep", "name", "run_root", "logger")
 
 
 def task(sweep: Sweep, cfg: DictConfig) -> Record:
@@ -71,14 +60,14 @@ class _Sweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the sweep, print its table, and end the process with 1 if a job failed."""
         from unlossy.cli import refusing
+        from unlossy.training.sweep_overrides import folder_of, merged, parse, refuse_checkpoint
 
         assert self.config is not None
         with refusing():
-            _refuse_checkpoint(self.config)
-            _check_launcher(self.config)
+            refuse_checkpoint(self.config)
             own = [f"{key}={value}" for key, value in self.params.items()]
-            parsed = _merged(_parse(own), _parse(arguments))
-            folder = _folder(self.config, _parse(arguments))
+            parsed = merged(parse(own), parse(arguments))
+            folder = folder_of(self.config, parse(arguments))
             with open_dict(self.config.hydra):  # where a launcher keeps its own logs
                 self.config.hydra.sweep.dir = str(folder)
             code = self.run(folder, parsed)
@@ -88,32 +77,35 @@ class _Sweeper(Sweeper):
         """Run the jobs and return the exit code."""
         raise NotImplementedError
 
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """Compose a job, and refuse one that cannot run in a sweep.
+    def compose(self, jobs: Sequence[Sequence[str]]) -> list[DictConfig]:
+        """Compose jobs, and refuse one that cannot run in a sweep.
+
+        What fails after it is not the command line any more.
 
         Raises:
-            UserError: it would start further processes by itself.
+            UserError: one would start further processes by itself.
         """
+        from unlossy.refusals import WHOLE
+        from unlossy.training.sweep_overrides import check_processes
+
         assert self.hydra_context is not None
         assert self.config is not None
         loader = self.hydra_context.config_loader
-        cfg = loader.load_sweep_config(self.config, list(overrides))
-        _check_processes(cfg, self.config.hydra.launcher)
-        return cfg
+        found = [loader.load_sweep_config(self.config, list(job)) for job in jobs]
+        for cfg in found:
+            check_processes(cfg, self.config.hydra.launcher)
+        os.environ.pop(WHOLE, None)
+        return found
 
     def launch(
         self, sweep: Sweep, jobs: Sequence[Sequence[str]], first: int
-    ) -> tuple[list[Record], bool]:
-        """Return the jobs' records, and whether the launcher came to its end.
+    ) -> tuple[list[Record], str]:
+        """Return the jobs' records, or why the launcher came to no end, "" if it did.
 
         A job never raises; a launcher does, where a process is killed or a node is lost.
         """
-        from unlossy.refusals import WHOLE
-        from unlossy.training.trainers import console
-
         assert self.hydra_context is not None
         assert self.config is not None
-        os.environ.pop(WHOLE, None)  # all is composed: what fails now is not the command line
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context,
             task_function=cast("TaskFunction", partial(task, sweep)),
@@ -121,15 +113,15 @@ class _Sweeper(Sweeper):
         )
         try:
             returns = launcher.launch(jobs, initial_job_idx=first)
-            return [one.return_value for one in returns], True
+            return [one.return_value for one in returns], ""
         except Exception as error:
             reason = (str(error).splitlines() or [""])[0]
-            console.print(
-                f"The launcher gave up ({type(error).__name__}: {reason}); type the same command "
-                f"again to do what is missing.",
-                style="red",
-            )
-            return [], False
+            return [], f"The launcher gave up: {type(error).__name__}: {reason}"
+
+    def alone(self) -> bool:
+        """Return whether one job runs at a time, on this terminal."""
+        assert self.config is not None
+        return "BasicLauncher" in self.config.hydra.launcher._target_
 
 
 class GridSweeper(_Sweeper):
@@ -137,18 +129,20 @@ class GridSweeper(_Sweeper):
 
     def run(self, folder: Path, overrides: Sequence[Override]) -> int:
         """Run all combinations through the launcher at once."""
-        from unlossy.training.sweeps import Sweep, conclude
+        from unlossy.training.sweep_overrides import combinations
+        from unlossy.training.sweeps import Sweep, conclude, left_by
         from unlossy.training.trainers import console
 
-        assert self.config is not None
         varied, jobs = combinations(overrides)
-        for job in jobs:
-            self.compose(job)
+        self.compose(jobs)
         console.print(f"sweep folder: {folder}, {len(jobs)} jobs")
         folder.mkdir(parents=True, exist_ok=True)
-        alone = "BasicLauncher" in self.config.hydra.launcher._target_
-        records, ended = self.launch(Sweep(folder, varied, len(jobs), alone), jobs, 0)
-        return conclude(folder, records) or int(not ended)
+        records, reason = self.launch(Sweep(folder, varied, len(jobs), self.alone()), jobs, 0)
+        if reason:
+            again = "type the same command again to do what is missing"
+            console.print(f"{reason}; {again}.", style="red")
+            records = left_by(folder, varied, jobs)
+        return conclude(folder, records) or int(bool(reason))
 
 
 class OptunaSweeper(_Sweeper):
@@ -189,8 +183,16 @@ class OptunaSweeper(_Sweeper):
             Search,
             best_trial,
             describe,
+            failed_trial,
             parameters,
             run_trials,
+        )
+        from unlossy.training.sweep_overrides import (
+            digest,
+            distribution,
+            examples,
+            key_of,
+            line_of,
         )
         from unlossy.training.sweeps import Sweep, objective_of, write_csv
         from unlossy.training.trainers import console
@@ -201,10 +203,10 @@ class OptunaSweeper(_Sweeper):
                 "There is nothing to search; give an override an interval, such as "
                 "'optimizer.lr=tag(log,interval(1e-4,1e-2))'."
             )
-        fixed = [_typed(o) for o in overrides if not o.is_sweep_override()]
-        if not any(_key(line) == "test" for line in fixed):
+        fixed = [line_of(o) for o in overrides if not o.is_sweep_override()]
+        if not any(key_of(line) == "test" for line in fixed):
             fixed.append("test=false")  # or the test split would be searched on
-        watched = objective_of(self.compose(fixed))
+        watched = objective_of(self.compose([[*fixed, *one] for one in examples(space)])[0])
         search = Search(
             folder=folder,
             storage=self.storage or f"sqlite:///{(folder / 'study.db').resolve()}",
@@ -213,21 +215,26 @@ class OptunaSweeper(_Sweeper):
             direction="maximize" if watched.mode == "max" else "minimize",
             sampler=self.sampler,
             seed=self.seed,
-            settings=_digest(fixed),
+            settings=digest([*fixed, *(line_of(o) for o in overrides if o.is_sweep_override())]),
         )
         folder.mkdir(parents=True, exist_ok=True)
         console.print(f"sweep folder: {folder}, {self.n_trials} trials, for {watched.name}")
 
+        works = False  # whether the launcher does: with one that never did, no trial is lost
+
         def launch(trial: Trial) -> Record:
-            assert self.config is not None
+            nonlocal works
             told = {"storage": search.storage, "study": search.name, "number": trial.number}
             told["pruner"] = OmegaConf.to_container(self.pruner)
-            alone = "BasicLauncher" in self.config.hydra.launcher._target_
-            sweep = Sweep(folder, tuple(space), self.n_trials, alone, told)
+            sweep = Sweep(folder, tuple(space), self.n_trials, self.alone(), told)
             job = [*fixed, *parameters(trial)]
-            records, _ = self.launch(sweep, [job], trial.number)
+            records, reason = self.launch(sweep, [job], trial.number)
+            if not records and not works:
+                raise UserError(f"{reason}; once it works, the same command goes on.")
+            works = True
+            record = records[0] if records else failed_trial(search, trial, reason)
             write_csv(folder)
-            return records[0]
+            return record
 
         study = run_trials(search, launch)
         best = best_trial(study)
@@ -245,155 +252,11 @@ class OptunaSweeper(_Sweeper):
 
     def _command(self, fixed: Sequence[str], found: Sequence[str]) -> str:
         """Return the single run with the parameters found, without the budget of a trial."""
-        own = {key.partition("@")[0] for key in self.params if _group(key) == "trainer"}
+        from unlossy.training.sweep_overrides import group_of, key_of
+
+        own = {key.partition("@")[0] for key in self.params if group_of(key) == "trainer"}
         left = {"hydra", "sweep", "name", "test", *own}
-        kept = [o for o in fixed if not left & {_key(o), _group(_key(o))}]
+        kept = [o for o in fixed if not left & {key_of(o), group_of(key_of(o))}]
         program = sys.argv[0]
         door = ["python", program] if program.endswith(".py") else [Path(program).name, "train"]
         return shlex.join([*door, *kept, *found])
-
-
-def combinations(overrides: Sequence[Override]) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Return the keys that take several values, and every combination of all overrides.
-
-    Raises:
-        UserError: an override names an interval, which has no end of values.
-    """
-    from unlossy.errors import UserError
-
-    axes: dict[str, list[str]] = {}
-    varied = []
-    for override in overrides:
-        key = override.get_key_element()
-        axes[key] = [_typed(override)]
-        if override.is_sweep_override():
-            if not override.is_discrete_sweep():
-                raise UserError(
-                    f"{override.input_line} has no end of values; list some, or search it with "
-                    f"hydra/sweeper=optuna."
-                )
-            varied.append(key)
-            axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-    return tuple(varied), [list(job) for job in itertools.product(*axes.values())]
-
-
-def distribution(override: Override) -> BaseDistribution:
-    """Return what Optuna calls a sweep: `interval(a,b)`, `range(a,b)` or `x,y,z`.
-
-    An interval may be `tag(log,...)`, and of whole numbers, `int(interval(16,64))`.
-    """
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
-
-    value = override.value()
-    if override.is_interval_sweep() and isinstance(value, IntervalSweep):
-        log, low, high = "log" in value.tags, cast("Any", value.start), cast("Any", value.end)
-        if isinstance(low, int) and isinstance(high, int):
-            return IntDistribution(low, high, log=log)
-        return FloatDistribution(float(low), float(high), log=log)
-    if override.is_range_sweep() and isinstance(value, RangeSweep):
-        steps = list(value.range())
-        if all(isinstance(step, int) for step in steps):
-            return IntDistribution(steps[0], steps[-1], step=int(value.step))
-        return FloatDistribution(float(steps[0]), float(steps[-1]), step=float(value.step))
-    return CategoricalDistribution(list(override.sweep_string_iterator()))
-
-
-def _typed(override: Override) -> str:
-    assert override.input_line is not None
-    return override.input_line
-
-
-def _parse(arguments: Sequence[str]) -> list[Override]:
-    return OverridesParser.create().parse_overrides(list(arguments))
-
-
-def _merged(own: Sequence[Override], typed: Sequence[Override]) -> list[Override]:
-    """Return the parameters that no typed override replaces, and those."""
-    replaced = {o.key_or_group for o in typed}
-    kept = [o for o in own if not replaced & {o.key_or_group, _group(o.key_or_group)}]
-    last = {o.get_key_element(): o for o in [*kept, *typed]}
-    return list(last.values())
-
-
-def _folder(config: DictConfig, typed: Sequence[Override]) -> Path:
-    """Return `run_root/NAME`: a typed name, the sweep's file, or a hash of what is typed."""
-    names = [o.value() for o in typed if o.key_or_group == "name"]
-    chosen = config.hydra.runtime.choices.get("sweep")
-    if names:
-        name = str(names[-1])
-    elif chosen:
-        name = str(chosen).replace("/", "_")
-    else:
-        name = f"sweep_{_digest([_typed(o) for o in typed])}"
-    return Path(config.run_root) / name
-
-
-def _digest(overrides: Sequence[str]) -> str:
-    """Return 8 hexadecimal digits that stand for overrides in any order, but for `ASIDE`."""
-    kept = sorted(line for line in overrides if _group(_key(line)) not in ASIDE)
-    return hashlib.sha256("\n".join(kept).encode()).hexdigest()[:8]
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0].partition("@")[0]
-
-
-def _group(key: str) -> str:
-    return key.partition(".")[0].partition("/")[0]
-
-
-def _refuse_checkpoint(config: DictConfig) -> None:
-    from unlossy.errors import UserError
-
-    if config.get("ckpt") is not None:
-        raise UserError(
-            f"ckpt={config.ckpt} is for one run; a sweep goes on by itself when its command is "
-            f"typed again, so leave it out."
-        )
-
-
-def _check_launcher(config: DictConfig) -> None:
-    """Refuse a crowd on one GPU."""
-    from unlossy.errors import UserError
-
-    kind = str(config.hydra.launcher._target_).rpartition(".")[2]
-    on_gpu = config.trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
-    if kind == "JoblibLauncher" and config.hydra.launcher.n_jobs < 0 and on_gpu:
-        import torch
-
-        if torch.cuda.is_available():
-            raise UserError(
-                "hydra/launcher=joblib would start a job per core, all on one GPU; say how many "
-                "fit on it with hydra.launcher.n_jobs=2."
-            )
-
-
-def _check_processes(cfg: DictConfig, launcher: DictConfig) -> None:
-    """Refuse a job of several processes unless SLURM starts exactly those.
-
-    Lightning would start them by typing the whole command again, sweep and all.
-    """
-    from unlossy.errors import UserError
-    from unlossy.training.launching import team
-
-    counts = ("devices", "num_nodes", "accelerator")
-    asked = team(OmegaConf.create({k: cfg.trainer[k] for k in counts if k in cfg.trainer}))
-    devices, nodes = asked.devices, asked.nodes
-    if not str(launcher._target_).endswith("SlurmLauncher"):
-        if asked.size > 1:
-            raise UserError(
-                f"-m cannot start jobs of {asked.size} processes on this machine; submit them "
-                f"with hydra/launcher=slurm, or give each job one device with trainer.devices=1."
-            )
-        return
-    tasks = int(launcher.get("tasks_per_node", 1)), int(launcher.get("nodes", 1))
-    if tasks != (devices, nodes):
-        raise UserError(
-            f"SLURM would start {tasks[0]} tasks on each of {tasks[1]} nodes for a trainer of "
-            f"{devices} devices on {nodes}; set hydra.launcher.tasks_per_node={devices} "
-            f"hydra.launcher.nodes={nodes}."
-        )

@@ -23,7 +23,7 @@ from hydra_plugins import unlossy_sweepers
 from unlossy import cli, refusals
 from unlossy.errors import UserError
 from unlossy.training import folder as folders
-from unlossy.training import sweeps
+from unlossy.training import sweep_overrides, sweeps
 from unlossy.training.configs import resolved
 from unlossy.training.divergence import DivergedError
 from unlossy.training.pruning import PrunedError
@@ -201,25 +201,41 @@ def parsed(*overrides: str):
 
 def test_every_combination_is_a_job():
     overrides = parsed("loss=l1,grad", "seed=range(0,3)", "~baselines", "data.crop=8")
-    varied, jobs = unlossy_sweepers.combinations(overrides)
+    varied, jobs = sweep_overrides.combinations(overrides)
     assert varied == ("loss", "seed")
     assert len(jobs) == len({tuple(j) for j in jobs}) == 6
     assert ["loss=grad", "seed=2", "~baselines", "data.crop=8"] in jobs
     with pytest.raises(UserError, match=r"optimizer\.lr=interval\(1,2\).*hydra/sweeper=optuna"):
-        unlossy_sweepers.combinations(parsed("optimizer.lr=interval(1,2)"))
+        sweep_overrides.combinations(parsed("optimizer.lr=interval(1,2)"))
 
 
 def test_what_is_typed_wins_over_the_file():
     own = parsed("loss=l1,grad", "trainer.max_steps=1000", "seed=0")
-    merged = unlossy_sweepers._merged(own, parsed("trainer=tiny", "seed=0,1"))
+    merged = sweep_overrides.merged(own, parsed("trainer=tiny", "seed=0,1"))
     assert [o.input_line for o in merged] == ["loss=l1,grad", "trainer=tiny", "seed=0,1"]
+
+
+@pytest.mark.parametrize("typed", ["name=a,b", "run_root=a,b", "hydra.verbose=true,false"])
+def test_what_belongs_to_the_whole_sweep_has_one_value(typed):
+    with pytest.raises(UserError, match=f"{typed} has several values"):
+        sweep_overrides.merged([], parsed("seed=0,1", typed))
+
+
+def test_every_choice_of_a_search_is_tried_before_it_starts():
+    typed = parsed("loss=l1,grad,nope", "model.channels=8,16", "optimizer.lr=interval(1,2)")
+    space = {o.get_key_element(): sweep_overrides.distribution(o) for o in typed}
+    assert sweep_overrides.examples(space) == [
+        ["loss=l1", "model.channels=8", "optimizer.lr=1.0"],
+        ["loss=grad", "model.channels=16", "optimizer.lr=1.0"],
+        ["loss=nope", "model.channels=8", "optimizer.lr=1.0"],
+    ]
 
 
 def test_a_sweep_that_is_typed_again_has_its_folder():
     def folder(*overrides: str, chosen: str | None = None) -> Path:
         choices = {"runtime": {"choices": {"sweep": chosen}}}
         config = OmegaConf.create({"run_root": "runs", "hydra": choices})
-        return unlossy_sweepers._folder(config, parsed(*overrides))
+        return sweep_overrides.folder_of(config, parsed(*overrides))
 
     one = folder("loss=l1,grad", "seed=0,1")
     assert one == folder("seed=0,1", "loss=l1,grad", "logger=csv", "hydra/launcher=joblib")
@@ -240,7 +256,7 @@ def test_a_sweep_that_is_typed_again_has_its_folder():
 )
 def test_what_is_searched_is_written_in_the_grammar_of_hydra(override, expected):
     (one,) = parsed(override)
-    assert unlossy_sweepers.distribution(one) == expected
+    assert sweep_overrides.distribution(one) == expected
 
 
 @pytest.mark.parametrize(
@@ -262,7 +278,7 @@ def test_what_is_searched_is_written_in_the_grammar_of_hydra(override, expected)
 def test_jobs_of_several_processes_need_a_launcher_that_starts_them(trainer, launcher, words):
     cfg = OmegaConf.create({"trainer": trainer})
     with pytest.raises(UserError, match=words):
-        unlossy_sweepers._check_processes(cfg, OmegaConf.create(launcher))
+        sweep_overrides.check_processes(cfg, OmegaConf.create(launcher))
 
 
 def test_slurm_starts_as_many_processes_as_the_trainer_waits_for():
@@ -271,14 +287,14 @@ def test_slurm_starts_as_many_processes_as_the_trainer_waits_for():
         cfg = compose("train", typed, return_hydra_config=True)
     launcher = cfg.hydra.launcher
     assert (launcher.tasks_per_node, launcher.nodes, launcher.gpus_per_node) == (4, 3, 4)
-    unlossy_sweepers._check_processes(cfg, launcher)
+    sweep_overrides.check_processes(cfg, launcher)
 
 
 def test_the_grid_of_experiment_01_is_made_of_its_single_runs():
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         cfg = compose("train", ["sweep=ccdnet_loss"], return_hydra_config=True)
         own = [f"{key}={value}" for key, value in cfg.hydra.sweeper.params.items()]
-        _, jobs = unlossy_sweepers.combinations(parsed(*own))
+        _, jobs = sweep_overrides.combinations(parsed(*own))
         assert len(jobs) == 12
         one = next(j for j in jobs if {"loss=gan", "model.steps=3"} <= set(j))
         of_sweep = compose("train", ["sweep=ccdnet_loss", *one])
@@ -315,6 +331,7 @@ def test_the_door_runs_a_grid_and_reports_what_failed(trainings, door, tmp_path)
         (["-m", "seed=0,1", "trainer=ddp"], ["hydra/launcher=slurm", "trainer.devices=1"]),
         (["sweep=wandb/ccdnet_grid"], ["wandb sweep", "ccdnet_grid.yaml, then wandb agent ID"]),
         (["-m", "hydra/sweeper=optuna", "seed=1"], ["nothing to search"]),
+        (["-m", "hydra/sweeper=optuna", "optimizer.lrr=interval(1,2)"], ["optimizer.lr"]),
     ],
 )
 def test_a_sweep_that_cannot_be_is_one_sentence(trainings, door, tmp_path, arguments, words):
@@ -325,16 +342,6 @@ def test_a_sweep_that_cannot_be_is_one_sentence(trainings, door, tmp_path, argum
     assert all(word in said for word in words), said
     assert not trainings.done
     assert not (tmp_path / "runs").exists()
-
-
-def test_joblib_asks_how_many_jobs_fit_on_a_gpu(monkeypatch):
-    launcher = {"_target_": "x.JoblibLauncher", "n_jobs": -1}
-    config = OmegaConf.create({"hydra": {"launcher": launcher}, "trainer": {}})
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    unlossy_sweepers._check_launcher(config)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(UserError, match=r"hydra\.launcher\.n_jobs=2"):
-        unlossy_sweepers._check_launcher(config)
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "slurm", "ray"])
@@ -362,3 +369,174 @@ def test_hydra_starts_without_what_only_a_sweep_needs():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def as_slurm_task(monkeypatch, number: int, port: int = 0) -> None:
+    told = {"NTASKS": "2", "NTASKS_PER_NODE": "2", "NNODES": "1", "NODEID": "0"}
+    told |= {"JOB_NAME": "job", "PROCID": str(number), "LOCALID": str(number)}
+    for key, value in told.items():
+        monkeypatch.setenv(f"SLURM_{key}", value)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+
+
+def in_two_processes(do: Callable[[int], object]) -> list[tuple[object, int | None]]:
+    """Return what each of two forked processes got from `do(number)`, and its exit code."""
+    fork = multiprocessing.get_context("fork")
+    told = fork.SimpleQueue()
+    processes = [
+        fork.Process(target=lambda n: told.put((n, do(n))), args=(n,), daemon=True) for n in (0, 1)
+    ]
+    for process in processes:
+        process.start()
+    answers = dict(told.get() for _ in processes)
+    for process in processes:
+        process.join(30)
+    return [(answers[n], processes[n].exitcode) for n in (0, 1)]
+
+
+def test_a_task_of_slurm_that_is_a_worker_of_its_own_keeps_a_record(
+    trainings, tmp_path, monkeypatch
+):
+    as_slurm_task(monkeypatch, 1)
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")  # srun --ntasks says no more
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # as Lightning reads it off SLURM_PROCID
+    record = job(tmp_path, 1, trainer={"devices": 1})
+    assert read_records(tmp_path) == [record]
+    StepLog(tmp_path).log_metrics({"a": 1.0}, 1)
+    assert (tmp_path / "metrics.csv").exists()
+
+
+def together(folder: Path, number: int, ending: Callable[[int], None], monkeypatch) -> str:
+    """Do a job as one of two of SLURM's tasks; `ending(rank)` stands for the training's end."""
+
+    def train(cfg, choices, overrides=()) -> Path:
+        print("trained", ranks.world())
+        ending(number)
+        ranks.gathered([number])
+        return folder
+
+    as_slurm_task(monkeypatch, number, int((folder / "port").read_text()))
+    monkeypatch.setattr(sweeps.stages, "train", train)
+    monkeypatch.setattr(sweeps, "ORPHANS", 0.1)
+    monkeypatch.setattr(launching, "GRACE", 0.5)
+    leave = []
+    monkeypatch.setattr(launching.atexit, "register", leave.append)
+    record = job(folder, 1, trainer={"devices": 2, "max_steps": 1, "strategy": "ddp"})
+    if leave:  # as the process ends, when its launcher has what it returns
+        multiprocessing.process.current_process()._popen = None
+        Thread(target=leave[0], daemon=True).start()
+        sleep(0.05)
+    return f"{record.status} {record.error}".strip() + (" leaves" if leave else "")
+
+
+@pytest.fixture
+def team_of_two(tmp_path, monkeypatch):
+    def run(ending: Callable[[int], None]) -> list[str]:
+        with socket() as free:
+            free.bind(("127.0.0.1", 0))
+            (tmp_path / "port").write_text(str(free.getsockname()[1]))
+        both = in_two_processes(lambda n: together(tmp_path, n, ending, monkeypatch))
+        return [str(answer) for answer, _ in both]
+
+    return run
+
+
+def test_tasks_of_slurm_that_do_one_job_leave_it_together(team_of_two, tmp_path):
+    assert team_of_two(lambda number: None) == ["finished"] * 2
+    (record,) = read_records(tmp_path)
+    with FileLock(tmp_path / "jobs" / f"{record.job}.lock"):
+        assert team_of_two(lambda number: None) == ["running"] * 2
+    log = tmp_path / "jobs" / f"{record.job}.log"
+    assert log.read_text() == "trained 2\n"
+
+
+@pytest.mark.parametrize("lone", [0, 1])
+def test_a_task_that_fails_alone_says_why_and_ends_the_job(team_of_two, tmp_path, lone):
+    def ending(number: int) -> None:
+        if number == lone:
+            raise UserError("That clip is broken.")
+
+    answers = team_of_two(ending)
+    assert answers[lone] == "failed That clip is broken. leaves"
+    (record,) = read_records(tmp_path)
+    assert (record.status, record.error) == ("failed", "That clip is broken.")
+
+
+def test_what_all_tasks_meet_is_told_once(team_of_two, tmp_path, capfd):
+    def ending(number: int) -> None:
+        raise DivergedError("NaN at step 3.")
+
+    assert team_of_two(ending) == ["diverged NaN at step 3."] * 2
+    assert [record.status for record in read_records(tmp_path)] == ["diverged"]
+    assert capfd.readouterr().err.count("diverged: NaN") == 1
+
+
+def test_two_processes_look_through_one_finished_grid(trainings, tmp_path):
+    for seed in range(3):
+        job(tmp_path, seed)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("jobs/*.json")}
+
+    def again(number: int) -> list[str]:
+        statuses = [job(tmp_path, seed).status for _ in range(10) for seed in range(3)]
+        write_csv(tmp_path)
+        return statuses
+
+    both = in_two_processes(again)
+    assert both == [(["finished"] * 30, 0)] * 2
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_a_damaged_record_counts_as_none(trainings, tmp_path):
+    first = job(tmp_path, 1)
+    (tmp_path / "jobs" / f"{first.job}.json").write_text('{"job": ')
+    with pytest.warns(UserWarning, match=rf"{first.job}\.json is no record of a job .*none"):
+        assert read_records(tmp_path) == []
+    with pytest.warns(UserWarning, match="no record"):
+        assert job(tmp_path, 1).objective == 31.0
+    assert len(read_records(tmp_path)) == 1
+
+
+def test_a_launcher_that_gives_up_names_what_is_missing(trainings, door, tmp_path, monkeypatch):
+    usual = BasicLauncher.launch
+
+    def launch(self, jobs, initial_job_idx):
+        usual(self, jobs[:2], initial_job_idx)
+        raise RuntimeError("a node was lost")
+
+    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    trainings.errors[1] = UserError("No luck.")
+    code, _, said = door("-m", "name=mine", "seed=0,1,2", "logger=csv")
+    assert code == 1
+    assert "RuntimeError: a node was lost" in said
+    assert "failed: seed=1: No luck." in said
+    assert f"failed: seed=2: {sweeps.LOST}" in said
+    assert "1 of 3 jobs:" in said
+
+
+def test_what_runs_elsewhere_is_not_counted_as_done(trainings, tmp_path, capsys):
+    records = [job(tmp_path, seed) for seed in (0, 1)]
+    records.append(replace(records[1], status="running"))
+    assert conclude(tmp_path, records) == 0
+    assert "2 of 3 jobs, 1 running elsewhere: " in capsys.readouterr().err
+
+
+def test_a_trial_is_given_up_after_its_checkpoints_were_written(tmp_path):
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="s")
+    study.ask()
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        cfg = compose("train", ["trainer.accelerator=cpu"])
+    pruner = {"_target_": "optuna.pruners.NopPruner"}
+    told = {"storage": f"sqlite:///{tmp_path}/study.db", "study": "s", "number": 0}
+    with open_dict(cfg):
+        cfg.trial = {**told, "pruner": pruner}
+    best_in = trainers.Watched("val/psnr", "max")
+    trainer, _ = trainers.make_trainer(cfg, tmp_path, StepLog(tmp_path), best_in)
+    order = [type(callback).__name__ for callback in trainer.callbacks]
+    assert order[-3:] == ["BestCheckpoint", "LastCheckpoint", "Pruning"]
+
+
+def test_slurm_ends_a_job_one_of_whose_tasks_fails():
+    with initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        cfg = compose("train", ["hydra/launcher=slurm"], return_hydra_config=True)
+    assert cfg.hydra.launcher.setup == ["export SLURM_KILL_BAD_EXIT=1"]

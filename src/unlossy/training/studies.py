@@ -1,11 +1,15 @@
 """A search: trials of an Optuna study, made by any number of processes on one storage.
 
-    lock: bury the trials of dead processes · enough trials? · ask     then, unlocked: run · tell
+    lock: bury the dead trials · enough trials? · ask · hold the trial's own lock
+    then, unlocked: run · tell
 
-Exactly `n_trials` are made in all, whoever makes them. A process that runs a trial holds a lock
-file; a trial that is `RUNNING` though its lock is free was killed, and its parameters are asked for
-again, so that its run goes on from where it was. The sampler is seeded by (seed, trial), because
-processes with one seed would all draw the same first trials, and a resumed one its own again.
+Exactly `n_trials` are made in all, whoever makes them. One rule says what became of a trial: it is
+alive while its process holds its lock file, and dead if it is `RUNNING` with that free. A dead one
+that left its record is told from it; another's parameters are asked for again, so that its run goes
+on from where it was. All processes therefore share the sweep's folder.
+
+The sampler is seeded by (seed, trial), because processes with one seed would all draw the same
+first trials, and a resumed one its own again.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import optuna
 from filelock import FileLock, Timeout
@@ -28,11 +33,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from unlossy.errors import UserError
 from unlossy.training.configs import build
-from unlossy.training.sweeps import Record
+from unlossy.training.pruning import SPARED
+from unlossy.training.sweeps import Record, keep, read_record, record_path
 
-REPEATS = "repeats"  # of a trial: the number of the one whose process was killed
-ERROR = "error"  # of a trial: why it failed
-TRIES = 3  # processes that one set of parameters may kill
+# Attributes of a trial:
+REPEATS = "repeats"  # the number of the dead one whose parameters it has
+DEATHS = "deaths"  # of its parameters in a row, each before a checkpoint was saved
+ERROR = "error"  # why it failed
+TRIES = 3  # deaths that are one's own fault
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Search:
         direction: of the objective.
         sampler: node of the sampler, built anew for every trial with its seed.
         seed: of the sampler.
-        settings: stands for what is the same in all trials.
+        settings: stands for the space as it was typed, and what is the same in all trials.
 
     Raises:
         UserError: the storage is no URL, or holds a password, which every run's card would keep.
@@ -105,7 +113,7 @@ def run_trials(search: Search, launch: Callable[[Trial], Record]) -> optuna.Stud
         launch: runs the trial with these parameters, and returns how it ended.
 
     Raises:
-        UserError: the study was made with other settings.
+        UserError: the study was made with other settings, or in another folder.
     """
     lock = FileLock(search.folder / "study.lock")
     with lock:  # two processes that make the tables at once both fail
@@ -115,26 +123,49 @@ def run_trials(search: Search, launch: Callable[[Trial], Record]) -> optuna.Stud
             direction=search.direction,
             load_if_exists=True,
         )
-        _check_settings(study, search)
+        _check(study, search)
     while True:
         with lock:
-            busy = _bury_the_dead(study, search.folder)
+            busy = _bury_the_dead(study, search)
             trial = _next_trial(study, search)
             alive = None if trial is None else _life(search.folder, trial.number).acquire()
         if trial is not None and alive is not None:
             with alive:
-                _tell(study, trial, launch(trial))
+                try:
+                    record = launch(trial)
+                except KeyboardInterrupt:
+                    trial.set_user_attr(SPARED, "interrupted")
+                    raise
+                _tell(study, trial, record)
         elif busy:
             time.sleep(0.5)
         else:
             return study
 
 
-def _check_settings(study: optuna.Study, search: Search) -> None:
-    before = study.user_attrs.get("settings")
-    if before is None:
-        study.set_user_attr("settings", search.settings)
-    elif before != search.settings or study.direction.name.lower() != search.direction:
+def failed_trial(search: Search, trial: Trial | FrozenTrial, why: str) -> Record:
+    """Return the record of a trial that left none, and keep it."""
+    asked = {key: str(value) for key, value in trial.params.items()}
+    record = Record("", "failed", None, "", 0.0, why, asked, list(search.space), trial.number)
+    keep(record, search.folder)
+    return record
+
+
+def _check(study: optuna.Study, search: Search) -> None:
+    """Refuse a study of other settings, and one whose trials hold their locks elsewhere."""
+    mark = search.folder / "study.id"
+    if not mark.exists():
+        mark.write_text(uuid4().hex, encoding="utf-8")
+    own = {"settings": search.settings, "folder": mark.read_text(encoding="utf-8")}
+    for key in own.keys() - study.user_attrs.keys():
+        study.set_user_attr(key, own[key])
+    before = study.user_attrs
+    if before["folder"] != own["folder"]:
+        raise UserError(
+            f"The storage has a study {search.name} of another folder than {search.folder}; its "
+            f"workers share one folder, and another search is begun with name=NAME."
+        )
+    if before["settings"] != own["settings"] or study.direction.name.lower() != search.direction:
         raise UserError(
             f"{search.folder} holds a study with other settings than these; type the same as then "
             f"to go on with it, or begin another with name=NAME."
@@ -143,32 +174,41 @@ def _check_settings(study: optuna.Study, search: Search) -> None:
 
 def _life(folder: Path, number: int) -> FileLock:
     """Return the lock that the process of a trial holds."""
-    place = folder / "jobs"
-    place.mkdir(parents=True, exist_ok=True)
-    return FileLock(place / f"trial_{number}.lock")
+    path = record_path(folder, "", number).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
 
-def _bury_the_dead(study: optuna.Study, folder: Path) -> bool:
-    """Fail the trials of killed processes and ask for them again; return whether others live."""
+def _bury_the_dead(study: optuna.Study, search: Search) -> bool:
+    """End the trials of dead processes; return whether any is alive."""
     living = False
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        life = _life(folder, trial.number)
-        if not Path(life.lock_file).exists():  # on a machine that does not share the folder
-            continue
         try:
-            with life.acquire(timeout=0):
-                if study.get_trials(deepcopy=False)[trial.number].state == TrialState.RUNNING:
-                    _repeat(study, trial)
+            with _life(search.folder, trial.number).acquire(timeout=0):
+                now = study.get_trials(deepcopy=False)[trial.number]
+                if now.state == TrialState.RUNNING:
+                    _bury(study, now, search)
         except Timeout:
             living = True
     return living
 
 
-def _repeat(study: optuna.Study, trial: FrozenTrial) -> None:
-    tries = trial.user_attrs.get("tries", 1)
-    if tries < TRIES:
-        study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number, "tries": tries + 1})
-    study.tell(trial.number, state=TrialState.FAIL)
+def _bury(study: optuna.Study, trial: FrozenTrial, search: Search) -> None:
+    """Tell a dead trial's record, else ask for its parameters again, unless they kill."""
+    record = read_record(record_path(search.folder, "", trial.number))
+    asked = {key: str(value) for key, value in trial.params.items()}
+    if record is not None and asked.items() <= record.overrides.items():
+        _tell(study, trial, record)
+        return
+    deaths = 0 if SPARED in trial.user_attrs else trial.user_attrs.get(DEATHS, 0) + 1
+    if deaths == TRIES:
+        why = f"Its process was killed {TRIES} times before it had saved a checkpoint."
+        _tell(study, trial, failed_trial(search, trial, why))
+        return
+    again = (t.user_attrs.get(REPEATS) for t in study.get_trials(deepcopy=False))
+    if trial.number not in again:  # else this process's predecessor was killed right here
+        study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number, DEATHS: deaths})
+    _fail(study, trial, "Its process was killed; its parameters are asked for again.")
 
 
 def _next_trial(study: optuna.Study, search: Search) -> Trial | None:
@@ -183,14 +223,18 @@ def _next_trial(study: optuna.Study, search: Search) -> Trial | None:
         return study.ask(dict(search.space))
 
 
-def _tell(study: optuna.Study, trial: Trial, record: Record) -> None:
+def _tell(study: optuna.Study, trial: Trial | FrozenTrial, record: Record) -> None:
     if record.status == "pruned":
-        study.tell(trial, state=TrialState.PRUNED)
+        study.tell(trial.number, state=TrialState.PRUNED)
     elif record.status == "finished" and record.objective is not None:
-        study.tell(trial, record.objective)
+        study.tell(trial.number, record.objective)
     else:
-        trial.set_user_attr(ERROR, record.error or "It measured nothing in validation.")
-        study.tell(trial, state=TrialState.FAIL)
+        _fail(study, trial, record.error or "It measured nothing in validation.")
+
+
+def _fail(study: optuna.Study, trial: Trial | FrozenTrial, why: str) -> None:
+    study._storage.set_trial_user_attr(trial._trial_id, ERROR, why)
+    study.tell(trial.number, state=TrialState.FAIL)
 
 
 @contextmanager

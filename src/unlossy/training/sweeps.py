@@ -3,12 +3,14 @@
     runs/<sweep>/
         <date>_<time>_<hash>/    the run folder of a job
         jobs/<hash>.json         its record, written by the job when it ends, however it ends
+        jobs/trial_<n>.json      that of a trial: several of a study may be the same job
         jobs/<hash>.log          what it printed, and the trace of an error
         sweep.csv                all records
 
 A job is known by the hash of its configuration. The same command again leaves alone what is
 finished, goes on with what was killed, and tries once more what failed. What diverged or was pruned
-would do so again. A job that another process is at is left to it.
+would do so again. A job that another process is at is left to it; a trial waits for it, and has its
+value.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from unlossy.training.trainers import Watched, console, say, watched
 Status = Literal["finished", "failed", "diverged", "pruned", "running"]  # the last: elsewhere
 FINAL = ("diverged", "pruned")  # would end the same way again
 COLUMNS = ("job", "status", "objective", "run", "seconds", "error")
+LOST = "It left no record: it was killed, or its launcher left it running."
 # The loader's workers of a killed process hold its lock until they notice, at most 5 s later.
 ORPHANS = 10  # seconds
 
@@ -72,7 +75,7 @@ class Record:
     """How a job ended.
 
     Args:
-        job: its hash.
+        job: its hash; "" for a trial that never told it.
         status: see `Status`.
         objective: the best validated value of what the run monitors; None where nothing was.
         run: name of the run folder, "" if there is none.
@@ -129,10 +132,10 @@ def run_job(
     except UserError as error:
         digest, together, wrong = folders.config_hash(asked), Team(1), error
     record = Record(digest, "failed", None, "", 0.0, "", asked, list(sweep.varied), trial)
-    place = sweep.folder / "jobs" / f"{digest}.json"
+    place = record_path(sweep.folder, digest, trial)
     place.parent.mkdir(parents=True, exist_ok=True)
     name = f"job {number + 1} of {sweep.jobs}: {record.label}"
-    log, first, started = place.with_suffix(".log"), True, time.monotonic()
+    log, first, started = place.with_name(f"{digest}.log"), True, time.monotonic()
     status: Status = "failed"
     with ExitStack() as held:
         try:
@@ -174,7 +177,7 @@ def run_job(
             if first or tell:
                 end_badly()
         if tell:
-            folders.write_json(place, asdict(record))
+            keep(record, sweep.folder)
             console.print(f"{name}: {status}{f': {why}' if why else ''}")
     return record
 
@@ -197,22 +200,23 @@ def _train(
 
 def _known(held: ExitStack, place: Path, folder: Path, record: Record) -> Record | None:
     """Take a job, unless it need not be run, or another process has it: then return its record."""
+    patience = ORPHANS if record.trial is None else -1
     try:
-        held.enter_context(FileLock(place.with_suffix(".lock"), timeout=ORPHANS))
+        held.enter_context(FileLock(place.with_name(f"{record.job}.lock"), timeout=patience))
     except Timeout:
         return replace(record, status="running")
-    if (before := _ended(place, folder, record.job)) is None:
+    if (before := _ended(folder, record.job)) is None:
         place.unlink(missing_ok=True)  # of an attempt that failed; what is killed leaves none
         return None
     found = replace(record, **{key: getattr(before, key) for key in COLUMNS})
-    if found != _read(place):
-        folders.write_json(place, asdict(found))
+    if found != read_record(place):
+        keep(found, folder)
     return found
 
 
-def _ended(place: Path, folder: Path, digest: str) -> Record | None:
+def _ended(folder: Path, digest: str) -> Record | None:
     """Return the record of a job that need not run, made anew if it was killed before writing."""
-    before = _read(place)
+    before = next((r for r in reversed(read_records(folder)) if r.job == digest), None)
     if before is not None and before.status in FINAL:
         return before
     for run in reversed(folders.runs_of(folder.parent, folder.name, digest, "run.json")[0]):
@@ -225,7 +229,18 @@ def _ended(place: Path, folder: Path, digest: str) -> Record | None:
     return None
 
 
-def _read(path: Path) -> Record | None:
+def record_path(folder: Path, digest: str, trial: int | None) -> Path:
+    """Return where a sweep's folder has the record of a job, or of a trial."""
+    return folder / "jobs" / f"{digest if trial is None else f'trial_{trial}'}.json"
+
+
+def keep(record: Record, folder: Path) -> None:
+    """Write a record into its sweep's folder."""
+    folders.write_json(record_path(folder, record.job, record.trial), asdict(record))
+
+
+def read_record(path: Path) -> Record | None:
+    """Return a record, None if there is none that can be read."""
     try:
         return Record(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -268,7 +283,7 @@ def _logged(path: Path, alone: bool) -> Iterator[None]:
 def read_records(folder: Path) -> list[Record]:
     """Return the records of all jobs of a sweep, in the order in which they ended."""
     paths = sorted((folder / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime)
-    return [record for path in paths if (record := _read(path)) is not None]
+    return [record for path in paths if (record := read_record(path)) is not None]
 
 
 def write_csv(folder: Path) -> Path:
@@ -287,6 +302,19 @@ def write_csv(folder: Path) -> Path:
     return path
 
 
+def left_by(folder: Path, varied: Sequence[str], jobs: Sequence[Sequence[str]]) -> list[Record]:
+    """Return the records of jobs whose launcher gave up; one that left none counts as failed."""
+    there = {
+        json.dumps(record.overrides, sort_keys=True): record for record in read_records(folder)
+    }
+    found = []
+    for job in jobs:
+        asked = redacted(dict(override.partition("=")[::2] for override in job))
+        lost = Record("", "failed", None, "", 0.0, LOST, asked, list(varied), None)
+        found.append(there.get(json.dumps(asked, sort_keys=True), lost))
+    return found
+
+
 def conclude(folder: Path, records: Sequence[Record]) -> int:
     """Print the table of a sweep's runs, what failed, and where the records are.
 
@@ -303,7 +331,9 @@ def conclude(folder: Path, records: Sequence[Record]) -> int:
     failed = [record for record in records if record.status in ("failed", "diverged")]
     for record in failed:
         console.print(f"{record.status}: {record.label}: {record.error}", style="red")
-    console.print(f"{len(records) - len(failed)} of {len(records)} jobs: {path}")
+    elsewhere = sum(record.status == "running" for record in records)
+    done = f"{len(records) - len(failed) - elsewhere} of {len(records)} jobs"
+    console.print(f"{done}{f', {elsewhere} running elsewhere' if elsewhere else ''}: {path}")
     return 1 if failed else 0
 
 
