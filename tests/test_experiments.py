@@ -68,7 +68,7 @@ def test_an_experiment_runs_to_its_end_and_is_not_run_twice(tmp_path):
     for attempt in (1, 2):
         done = _make("experiment", "N=04", f"ARGS={steps}", f"ROOT={tmp_path}/runs")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.count("finished before") == 3 * (attempt - 1)
+        assert done.stderr.count("finished before") == 3 * (attempt - 1)
     assert {path.name for path in tmp_path.iterdir()} == {"runs-trial"}
     lab = Path(re.findall(r"^(/.*)/runs.json$", done.stdout, re.MULTILINE)[-1])
     made = {path.name for path in lab.iterdir()}
