@@ -126,8 +126,8 @@ def _refuse_wandb_sweep(arguments: Sequence[str]) -> None:
         if argument.startswith("sweep=") and "\nprogram:" in written:
             own = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
             raise UserError(
-                f"{argument} is a sweep that W&B runs, not Hydra: wandb sweep {own}, then wandb "
-                f"agent ID."
+                f"{argument} is a sweep that W&B runs, not Hydra: in a checkout of the repository "
+                f"type wandb sweep {own}, then wandb agent ID."
             )
 
 

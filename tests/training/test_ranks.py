@@ -12,7 +12,7 @@ from torch import Tensor, distributed, nn
 from unlossy.data.samples import Steps
 from unlossy.errors import UserError
 from unlossy.metrics.fid import SetScores
-from unlossy.training import ranks
+from unlossy.training import launching, ranks
 from unlossy.training.launching import Team, joined, team
 
 
@@ -142,5 +142,22 @@ def test_under_slurm_its_signal_is_left_alone(monkeypatch):
         monkeypatch.setenv(f"SLURM_{key}", value)
     found = cluster(Team(2))
     assert (found.world_size(), found.global_rank(), found.auto_requeue) == (2, 1, False)
+    assert cluster(Team(1)) is None  # a worker of its own
     monkeypatch.setenv("SLURM_NTASKS", "1")
     assert cluster(Team(2)) is None
+
+
+def test_a_process_that_has_failed_tells_what_it_returns_and_leaves_with_1(monkeypatch, tmp_path):
+    monkeypatch.setattr(launching, "GRACE", 0.0)
+    fork = multiprocessing.get_context("fork")
+
+    def fail() -> None:
+        launching.atexit._clear()  # those of the tests
+        launching.end_badly()
+        (tmp_path / "returned").touch()
+        launching.atexit._run_exitfuncs()
+
+    process = fork.Process(target=fail)
+    process.start()
+    process.join()
+    assert (process.exitcode, (tmp_path / "returned").exists()) == (1, True)

@@ -2,17 +2,23 @@
 
 import csv
 import json
+import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from socket import socket
 
+import optuna
 import pytest
 import torch
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
@@ -23,11 +29,14 @@ from hydra_plugins import unlossy_sweepers
 from unlossy import cli, refusals
 from unlossy.errors import UserError
 from unlossy.training import folder as folders
-from unlossy.training import sweep_overrides, sweeps
+from unlossy.training import launching, ranks, sweep_overrides, sweeps, trainers
 from unlossy.training.configs import resolved
 from unlossy.training.divergence import DivergedError
 from unlossy.training.pruning import PrunedError
-from unlossy.training.sweeps import Sweep, conclude, read_records, run_job
+from unlossy.training.step_log import StepLog
+from unlossy.training.sweeps import Sweep, conclude, read_records, run_job, write_csv
+
+from lightning.pytorch.utilities import rank_zero_only  # isort: skip
 
 
 class Trainings:
@@ -423,10 +432,6 @@ def together(folder: Path, number: int, ending: Callable[[int], None], monkeypat
     leave = []
     monkeypatch.setattr(launching.atexit, "register", leave.append)
     record = job(folder, 1, trainer={"devices": 2, "max_steps": 1, "strategy": "ddp"})
-    if leave:  # as the process ends, when its launcher has what it returns
-        multiprocessing.process.current_process()._popen = None
-        Thread(target=leave[0], daemon=True).start()
-        sleep(0.05)
     return f"{record.status} {record.error}".strip() + (" leaves" if leave else "")
 
 
@@ -498,13 +503,20 @@ def test_a_damaged_record_counts_as_none(trainings, tmp_path):
 
 
 def test_a_launcher_that_gives_up_names_what_is_missing(trainings, door, tmp_path, monkeypatch):
-    usual = BasicLauncher.launch
+    usual = Plugins.instantiate_launcher
 
-    def launch(self, jobs, initial_job_idx):
-        usual(self, jobs[:2], initial_job_idx)
-        raise RuntimeError("a node was lost")
+    def instantiate(*arguments, **more):
+        launcher = usual(*arguments, **more)
+        launch = launcher.launch
 
-    monkeypatch.setattr(BasicLauncher, "launch", launch)
+        def give_up(jobs, initial_job_idx):
+            launch(jobs[:2], initial_job_idx=initial_job_idx)
+            raise RuntimeError("a node was lost")
+
+        launcher.launch = give_up
+        return launcher
+
+    monkeypatch.setattr(Plugins, "instantiate_launcher", instantiate)
     trainings.errors[1] = UserError("No luck.")
     code, _, said = door("-m", "name=mine", "seed=0,1,2", "logger=csv")
     assert code == 1
