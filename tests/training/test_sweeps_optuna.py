@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -15,14 +16,29 @@ from optuna.trial import TrialState
 
 from hydra_plugins.unlossy_sweepers import OptunaSweeper
 from unlossy.errors import UserError
-from unlossy.training.pruning import PrunedError, Pruning
-from unlossy.training.studies import Search, best_trial, open_storage, run_trials
-from unlossy.training.sweeps import Record
+from unlossy.training import sweeps
+from unlossy.training.pruning import SPARED, PrunedError, Pruning
+from unlossy.training.studies import ERROR, TRIES, Search, best_trial, open_storage, run_trials
+from unlossy.training.sweep_overrides import parse
+from unlossy.training.sweeps import Record, Watched, keep, read_records
 
 SAMPLER = OmegaConf.create(
     {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 4, "constant_liar": True}
 )
 LR = "optimizer.lr"
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory) -> Path:
+    """A database without a study; to make one takes as long as five trials."""
+    path = tmp_path_factory.mktemp("tables") / "study.db"
+    open_storage(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def database(tables, tmp_path):
+    shutil.copy(tables, tmp_path)
 
 
 def search(folder: Path, trials: int, **changes) -> Search:
@@ -69,6 +85,7 @@ def start(target, *arguments) -> multiprocessing.Process:
 def test_two_processes_make_exactly_the_trials_asked_for(tmp_path):
     marks = tmp_path / "marks"
     marks.mkdir()
+    (tmp_path / "study.db").unlink()  # they make its tables, too
     for process in [start(worker, tmp_path, 12, marks) for _ in range(2)]:
         process.join(timeout=60)
         assert process.exitcode == 0
@@ -104,10 +121,104 @@ def test_the_trial_of_a_killed_process_is_asked_for_again(tmp_path):
     assert trials[3].user_attrs["repeats"] == 2
 
 
-def test_a_search_that_goes_on_draws_what_an_unbroken_one_draws(tmp_path):
+class Killed(BaseException):
+    """Leaves a trial as a kill does: running, its lock free."""
+
+
+def test_a_trial_that_was_asked_for_and_never_begun_is_made(tmp_path):
+    run_trials(search(tmp_path, 1), launch)
+    study = optuna.load_study(study_name=tmp_path.name, storage=search(tmp_path, 1).storage)
+    lost = study.ask(search(tmp_path, 1).space)  # killed before it could take its lock
+    trials = run_trials(search(tmp_path, 2), launch).get_trials()
+    assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials[2].params == lost.params
+
+
+def test_a_dead_trial_that_left_its_record_is_told_from_it(tmp_path):
+    def ends(trial) -> Record:
+        asked = {LR: str(trial.params[LR])}
+        keep(Record("abc", "finished", 31.5, "", 1, "", asked, [LR], trial.number), tmp_path)
+        raise Killed
+
+    with pytest.raises(Killed):
+        run_trials(search(tmp_path, 1), ends)
+    (trial,) = run_trials(search(tmp_path, 1), launch).get_trials()
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 31.5)
+
+
+def test_parameters_that_kill_are_given_up_and_those_that_got_on_are_not(tmp_path):
+    lives = iter(["killed", "interrupted", "killed", "saved", *["killed"] * TRIES])
+
+    def dies(trial) -> Record:
+        life = next(lives)
+        if life == "saved":
+            trial.set_user_attr(SPARED, "saved step 4")
+        raise KeyboardInterrupt if life == "interrupted" else Killed
+
+    for _ in range(4 + TRIES):
+        assert not read_records(tmp_path)
+        with pytest.raises((Killed, KeyboardInterrupt)):
+            run_trials(search(tmp_path, 1), dies)
+    trials = run_trials(search(tmp_path, 1), launch).get_trials()
+    assert next(lives, None) is None
+    assert {t.state for t in trials} == {TrialState.FAIL}
+    assert len({t.params[LR] for t in trials}) == 1
+    (last,) = read_records(tmp_path)
+    assert (last.trial, last.status) == (trials[-1].number, "failed")
+    assert last.error == trials[-1].user_attrs[ERROR]
+    assert f"killed {TRIES} times" in last.error
+
+
+def test_workers_of_a_study_share_its_folder(tmp_path):
+    here, there = tmp_path / "a" / "s", tmp_path / "b" / "s"
+    here.mkdir(parents=True)
+    there.mkdir(parents=True)
+    shared = search(tmp_path, 1).storage
+    run_trials(search(here, 1, storage=shared), launch)
+    with pytest.raises(UserError, match="another folder"):
+        run_trials(search(there, 1, storage=shared), launch)
+
+
+class Sweeper(OptunaSweeper):
+    """Composes nothing, and launches what it is told."""
+
+    lives: list[str]
+
+    def compose(self, jobs):
+        return [OmegaConf.create({}) for _ in jobs]
+
+    def alone(self):
+        return True
+
+    def launch(self, sweep, jobs, first):
+        if self.lives.pop(0) == "lost":
+            return [], "The launcher gave up: TerminatedWorkerError: killed"
+        job = Record(f"{first:08x}", "finished", 30, "", 1, "", {}, ["x"], sweep.trial["number"])
+        keep(job, sweep.folder)
+        return [job], ""
+
+
+def test_a_launcher_that_gives_up_and_a_space_that_changes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweeps, "objective_of", lambda cfg: Watched("val/psnr", "max"))
+    sweeper = Sweeper({}, 3, None, SAMPLER, SAMPLER, 0)
+    sweeper.lives = ["lost"]  # nothing is known to work: nothing is tried, and no trial lost
+    with pytest.raises(UserError, match="The launcher gave up: TerminatedWorkerError"):
+        sweeper.run(tmp_path, parse(["x=interval(0,1)"]))
+    assert not read_records(tmp_path)
+    sweeper.lives = ["well", "lost", "well"]
+    assert sweeper.run(tmp_path, parse(["x=interval(0,1)"])) == 0
+    records = {record.trial: record for record in read_records(tmp_path)}
+    assert [records[n].status for n in sorted(records)] == ["finished", "failed", "finished"]
+    assert "TerminatedWorkerError" in (tmp_path / "sweep.csv").read_text()
+    with pytest.raises(UserError, match="other settings"):
+        sweeper.run(tmp_path, parse(["x=tag(log,interval(0.1,1))"]))
+
+
+def test_a_search_that_goes_on_draws_what_an_unbroken_one_draws(tables, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder, counts in ((whole, (6,)), (parts, (2, 6))):
         folder.mkdir()
+        shutil.copy(tables, folder)
         for count in counts:
             study = run_trials(search(folder, count), launch)
         assert len(study.get_trials()) == 6
@@ -150,9 +261,11 @@ def test_a_hopeless_trial_is_given_up_from_any_process(tmp_path):
         for step, value in enumerate(values, 1):
             metrics = {"val/psnr": torch.tensor(value)}
             trainer = SimpleNamespace(
-                callback_metrics=metrics, global_step=step, state=SimpleNamespace(fn="fit")
-            )
+                callback_metrics=metrics, global_step=step, state=SimpleNamespace(fn="fit"),
+                is_global_zero=True,
+            )  # fmt: skip
             pruning.on_validation_end(trainer, None)
+            pruning.on_save_checkpoint(trainer, None, {})
         study.tell(number, values[-1])
         return number
 
@@ -162,6 +275,7 @@ def test_a_hopeless_trial_is_given_up_from_any_process(tmp_path):
     trials = study.get_trials()
     assert trials[good].intermediate_values == {1: 30.0, 2: 31.0, 3: 32.0}
     assert trials[good + 1].intermediate_values == {1: 30.5, 2: 29.5}
+    assert trials[good].user_attrs[SPARED] == "saved step 1"
 
 
 def test_the_command_of_the_best_trial_has_its_parameters_and_no_budget(monkeypatch):
