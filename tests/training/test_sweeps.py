@@ -5,7 +5,9 @@ import json
 import multiprocessing
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from socket import socket
@@ -45,6 +47,7 @@ class Trainings:
     def __init__(self) -> None:
         self.done: list[tuple[int, str | None]] = []
         self.errors: dict[int, BaseException] = {}
+        self.pause = 0.0
 
     def __call__(self, cfg, choices, overrides=()) -> Path:
         self.done.append((cfg.seed, cfg.ckpt))
@@ -56,6 +59,7 @@ class Trainings:
         state = {"best_model_score": torch.tensor(30.0 + cfg.seed)}
         torch.save({"callbacks": {"best": state}}, run / "checkpoints" / "last.ckpt")
         print("a table")
+        time.sleep(self.pause)
         if error := self.errors.get(cfg.seed):
             raise error
         (run / "run.json").write_text(json.dumps({"seed": cfg.seed, "seconds": 1.5}))
@@ -169,6 +173,21 @@ def test_a_job_that_another_process_is_at_is_left_to_it(trainings, tmp_path, mon
 
 def test_a_trial_is_the_same_run_as_a_job_of_a_grid(trainings, tmp_path):
     assert job(tmp_path / "a", 1).job == job(tmp_path / "b", 1, trial=5).job
+
+
+def test_trials_of_equal_parameters_are_one_run_and_a_record_each(trainings, tmp_path):
+    """The second is asked for while the first is at it, by another worker."""
+    trainings.pause = 0.3  # seconds
+    with ThreadPoolExecutor(2) as workers:
+        asked = [workers.submit(job, tmp_path, 1, trial=number) for number in range(2)]
+        records = [one.result() for one in asked]
+    assert len(trainings.done) == 1
+    assert {record.objective for record in records} == {31.0}
+    write_csv(tmp_path)
+    with (tmp_path / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["trial"] for row in rows) == ["0", "1"]
+    assert {(row["status"], row["objective"]) for row in rows} == {("finished", "31")}
 
 
 def test_the_records_become_one_file_and_the_exit_code(trainings, tmp_path, capsys):
