@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -96,35 +97,68 @@ def test_a_job_of_a_grid_equals_the_single_run(start, tmp_path):
     assert told("alone") == told("single")
 
 
+LR, DECAY = "optimizer.lr", "optimizer.weight_decay"
+CRASH, DIVERGES = {LR: 1e-3, DECAY: -1.0}, {LR: 1e30, DECAY: 1e-4}
+
+
 def test_two_workers_search_with_a_crash_and_a_nan(start, tmp_path):
-    rates = ["-1", "1e+30", *(f"0.00{k}" for k in range(1, 10)), "0.01"]  # as Hydra writes them
+    """Twelve trials of the sampler that we ship, ten of them of its own choosing."""
     search = [
         "-m", "hydra/sweeper=optuna", "name=search", "hydra.sweeper.n_trials=12",
-        f"optimizer.lr={','.join(rates)}", "model.channels=4", "trainer.max_steps=4",
-        "trainer.val_check_interval=4",
+        f"{LR}=tag(log,interval(1e-4,1e-2))", f"{DECAY}=interval(0,0.01)", "model.channels=4,6",
+        "trainer.max_steps=4", "trainer.val_check_interval=4",
     ]  # fmt: skip
     storage = f"sqlite:///{tmp_path / 'runs' / 'search' / 'study.db'}"
     (tmp_path / "runs" / "search").mkdir(parents=True)
     study = optuna.create_study(storage=storage, study_name="search", direction="maximize")
-    for rate in rates:  # so that each is tried once, whoever comes first
-        study.enqueue_trial({"optimizer.lr": rate})
+    for bad in (CRASH, DIVERGES):
+        study.enqueue_trial(bad)
     workers = [start(*search), start(*search)]
     said = [finish(worker)[1] for worker in workers]
     found = rows(tmp_path / "runs" / "search" / "sweep.csv")
     assert sorted(int(row["trial"]) for row in found) == list(range(12))
-    ended = {row["optimizer.lr"]: row for row in found}
-    assert set(ended) == set(rates)
-    assert ended["-1"]["status"] == "failed"
-    assert "Invalid learning rate" in ended["-1"]["error"]
-    assert ended["1e+30"]["status"] == "diverged"
-    assert "optimizer.lr" in ended["1e+30"]["error"]
-    rest = [row for rate, row in ended.items() if rate not in ("-1", "1e+30")]
+    (crashed,) = (row for row in found if float(row[DECAY]) == -1)
+    (diverged,) = (row for row in found if float(row[LR]) == 1e30)
+    assert crashed["status"] == "failed"
+    assert "Invalid weight_decay value" in crashed["error"]
+    assert diverged["status"] == "diverged"
+    assert "optimizer.lr" in diverged["error"]
+    rest = [row for row in found if row not in (crashed, diverged)]
     assert {row["status"] for row in rest} == {"finished"}
+    assert len({(row[LR], row[DECAY], row["model.channels"]) for row in rest}) == 10
     best = max(rest, key=lambda row: float(row["objective"]))
     for text in said:
         assert f"best: trial {best['trial']} with val/psnr" in text
-        assert f" optimizer.lr={best['optimizer.lr']}" in text.rstrip().splitlines()[-1]
+        assert f" {LR}={best[LR]} " in text.rstrip().splitlines()[-1]
     assert not list((tmp_path / "runs" / "search").glob("*/rows.csv"))  # nobody saw the test split
+
+
+def test_a_hopeless_trial_is_pruned_and_stays_pruned(start, tmp_path):
+    search = [
+        "-m", "hydra/sweeper=optuna", "name=search", f"{LR}=tag(log,interval(1e-4,1e-2))",
+        "hydra.sweeper.pruner._target_=optuna.pruners.ThresholdPruner",
+        "~hydra.sweeper.pruner.n_startup_trials", "+hydra.sweeper.pruner.lower=1000",
+        "hydra.sweeper.pruner.n_warmup_steps=0",
+        "model.channels=4", "trainer.max_steps=8", "trainer.val_check_interval=4",
+    ]  # fmt: skip
+    folder = tmp_path / "runs" / "search"
+    said = finish(start(*search, "hydra.sweeper.n_trials=1"), 1)[1]
+    assert "1 trials (1 pruned)" in said
+    study = optuna.load_study(storage=f"sqlite:///{folder / 'study.db'}", study_name="search")
+    (trial,) = study.get_trials()
+    assert trial.state.name == "PRUNED"
+    assert list(trial.intermediate_values) == [4]  # of 8
+    (row,) = rows(folder / "sweep.csv")
+    assert (row["status"], row["objective"]) == ("pruned", "")
+    assert "given up at step 4 with val/psnr" in row["error"]
+    last = torch.load(folder / row["run"] / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 4  # its last validation was kept
+    study.enqueue_trial(trial.params)
+    said = finish(start(*search, "hydra.sweeper.n_trials=2"), 1)[1]
+    assert "pruned before" in said
+    assert [t.state.name for t in study.get_trials()] == ["PRUNED"] * 2
+    assert [row["trial"] for row in rows(folder / "sweep.csv")] == ["0", "1"]
+    assert len(list(folder.glob("*/run.json"))) == 1
 
 
 @pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
