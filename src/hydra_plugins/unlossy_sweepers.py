@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -73,9 +74,9 @@ class _Sweeper(Sweeper):
             code = self.run(folder, parsed)
         sys.exit(code)
 
+    @abstractmethod
     def run(self, folder: Path, overrides: Sequence[Override]) -> int:
         """Run the jobs and return the exit code."""
-        raise NotImplementedError
 
     def compose(self, jobs: Sequence[Sequence[str]]) -> list[DictConfig]:
         """Compose jobs, and refuse one that cannot run in a sweep.

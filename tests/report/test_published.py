@@ -178,3 +178,17 @@ def test_only_figures_that_the_readme_shows_are_published(make_run, tmp_path):
         "rows.csv",
         "runs.json",
     }
+
+
+def test_rows_that_a_table_cannot_be_made_of_replace_nothing(make_run, tmp_path):
+    make_run("run", rows_of("a", 0, "l1"), seed=0)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "rows.csv").write_text("as it was", encoding="utf-8")
+    (out / "README.md").write_text(
+        '<!-- table rows.csv models="nobody" -->\n<!-- /table -->\n', encoding="utf-8"
+    )
+    with pytest.raises(UserError, match="nobody"):
+        publish(tmp_path / "runs", out)
+    assert {path.name for path in out.iterdir()} == {"README.md", "rows.csv"}
+    assert (out / "rows.csv").read_text(encoding="utf-8") == "as it was"

@@ -22,44 +22,53 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from unlossy.errors import UserError
-from unlossy.report.markdown import DISTANCES, write_report
-from unlossy.report.rows import GROUP, TEXT, Row, Run, collect, read_json
+from unlossy.report.markdown import DISTANCES, draw_clips, draw_steps
+from unlossy.report.published import refreshed
+from unlossy.report.rows import GROUP, TEXT, Row, Run, collect, public, read_json
 
 FIRST = (*TEXT, "setting", "seed", "frames")
 LEFT_OUT = ("run", "gain")
 SAID = ("seed", "git", "unlossy", "versions", "device", "started", "seconds", "steps")
 HYDRAS = ("hydra/", "local", "logger")  # choices that tell nothing about the result
-FIGURES = ("clips_*.png", "steps.png")
 
 
 def publish(root: Path, folder: Path) -> list[Path]:
     """Write rows, run cards and figures of the runs under `root` into `folder`; return the files.
 
     Raises:
-        UserError: no finished run under `root`, damaged rows, or `folder` cannot be written.
+        UserError: no finished run under `root`, damaged rows, `folder` cannot be written, or a
+            table of its README asks for what the new rows have not: then it stays as it was.
     """
-    told = cards(root)
+    told, readme = cards(root), folder / "README.md"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "runs.json").write_text(_json(told), encoding="utf-8")
-        made = [folder / "runs.json"]
-        if not any(root.rglob("rows.csv")) and told["trainings"]["runs"]:
-            return made  # what was trained is measured elsewhere
-        rows = collect(root)
-        made.append(_write(folder / "rows.csv", rows, (*FIRST, *_numbers(rows))))
-        if found := distances(root, rows):
-            made.append(_write(folder / "distances.csv", found, list(found[0])))
-        with TemporaryDirectory() as place:
-            write_report(root, Path(place))
-            figures = [file for pattern in FIGURES for file in sorted(Path(place).glob(pattern))]
-            made += [
-                Path(shutil.copy(file, folder / file.name))
-                for file in figures
-                if _shown(file.name, folder / "README.md")
-            ]
+        with TemporaryDirectory() as name:
+            place = Path(name)
+            (place / "runs.json").write_text(_json(told), encoding="utf-8")
+            if any(root.rglob("rows.csv")) or not told["trainings"]["runs"]:
+                _measured(root, place, readme)  # else it is measured elsewhere
+            made = sorted(place.iterdir())
+            if readme.exists():
+                for other in folder.glob("*.csv"):
+                    if not (place / other.name).exists():
+                        shutil.copy(other, place)
+                refreshed(Path(shutil.copy(readme, place)))
+            folder.mkdir(parents=True, exist_ok=True)
+            return [Path(shutil.copy(file, folder)) for file in made]
     except OSError as error:
         raise UserError(f"Cannot publish to {folder} ({error}); name another folder.") from error
-    return made
+
+
+def _measured(root: Path, place: Path, readme: Path) -> None:
+    """Write what was measured into `place`, of the figures those that the README shows."""
+    rows = collect(root)
+    _write(place / "rows.csv", rows, (*FIRST, *_numbers(rows)))
+    if found := distances(root, rows):
+        _write(place / "distances.csv", found, list(found[0]))
+    draw_clips(rows, place)
+    draw_steps(rows, root, place)
+    for figure in place.glob("*.png"):
+        if not _shown(figure.name, readme):
+            figure.unlink()
 
 
 def cards(root: Path) -> dict[str, Any]:
@@ -115,23 +124,7 @@ def _card(folder: Path, root: Path) -> dict[str, Any]:
         **choices,
         **settings,
     }
-    return {key: _public(value, root) for key, value in known.items() if value is not None}
-
-
-def _public(value: Any, root: Path) -> Any:
-    """Return a setting without the paths of this machine."""
-    if isinstance(value, Mapping):
-        return {key: _public(each, root) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_public(each, root) for each in value]
-    if not isinstance(value, str) or "/" not in value:
-        return value
-    for place in (str(root), str(root.resolve())):
-        value = value.replace(f"{place}/", "")
-    path = Path(value)
-    if not value.startswith(("/", "~")):
-        return value
-    return "/".join(path.parts[-4:]) if path.parent.name == "checkpoints" else path.name
+    return {key: public(value, root) for key, value in known.items() if value is not None}
 
 
 def _json(content: Mapping[str, Any], indent: str = "") -> str:

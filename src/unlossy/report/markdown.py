@@ -62,8 +62,8 @@ def write_report(root: Path, out: Path) -> Path:
                 *_further("Pictures", PICTURES_READING, markdown(lines, PICTURES)),
                 *_paired(rows),
                 *_distances(rows, root),
-                *_clips(rows, out),
-                *_steps(rows, root, out),
+                *draw_clips(rows, out),
+                *draw_steps(rows, root, out),
                 *_panels(rows, root, out),
                 *_list_of(runs, root),
             ]
@@ -117,7 +117,7 @@ def _mean(values: Sequence[Any]) -> str:
     return f"{text} ± {stdev(numbers):.2g}" if len(set(numbers)) > 1 else text
 
 
-def _clips(rows: Sequence[Row], out: Path) -> list[str]:
+def draw_clips(rows: Sequence[Row], out: Path) -> list[str]:
     """A plot per (source, degradation): every trained model, and the best filter to beat."""
     parts = ["## What every clip gained\n"]
     for (source, degradation), members in grouped(rows, "source", "degradation").items():
@@ -132,7 +132,8 @@ def _clips(rows: Sequence[Row], out: Path) -> list[str]:
     return parts if len(parts) > 1 else []
 
 
-def _steps(rows: Sequence[Row], root: Path, out: Path) -> list[str]:
+def draw_steps(rows: Sequence[Row], root: Path, out: Path) -> list[str]:
+    """A plot of validation against steps."""
     if not plots.plot_steps(plots.curves_of(rows, root), out / "steps.png"):
         return []
     return ["## Validation against steps\n", "![validation against steps](steps.png)\n"]
