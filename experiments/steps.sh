@@ -2,6 +2,7 @@
 #
 #     train NAME OVERRIDES...   trains into $ROOT/$seed/NAME; skips what is finished, goes on with what was killed
 #     best NAME                 the best checkpoint of that training
+#     every KIND LABEL=NAME...  fills the array `checkpoints` with LABEL=CHECKPOINT of every seed, KIND being best or last
 #     score NAME OVERRIDES...   evaluates into $ROOT/$seed/NAME, unless it was done
 #     publish                   writes rows, run cards and figures into $LAB, and makes the tables anew
 #
@@ -31,6 +32,18 @@ best() {
     found=$(find "$ROOT/$seed/$1" -path "*/checkpoints/best.ckpt" -not -path "*/stages/*" | sort | tail -n 1)
     [ -n "$found" ] || { echo "There is no checkpoint of $1 under $ROOT/$seed." >&2 && return 1; }
     echo "$found"
+}
+
+every() {
+    local kind=$1 pair path
+    shift
+    checkpoints=()
+    for seed in $SEEDS; do
+        for pair in "$@"; do
+            path=$(best "${pair#*=}")
+            checkpoints+=("${pair%%=*}=$(dirname "$path")/$kind.ckpt")
+        done
+    done
 }
 
 score() {

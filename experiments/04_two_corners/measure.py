@@ -1,14 +1,16 @@
 """Where the models of experiment 04 put the digit: corners.csv and corners.png.
 
-    python measure.py OUT RECURSIVE.ckpt CROSS_ENTROPY.ckpt REGRESSION.ckpt
+    python experiments/04_two_corners/measure.py OUT LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
 
-Every model sees the 500 test digits, those that draw twice, with two seeds; the recursive one also
-draws its first digit 500 times. NLL is that of the true canvas, teacher-forced, in nats a picture.
+A label that comes again is another training of the same; the figure is of the first. Every model
+sees the 500 test digits, those that draw twice, with two seeds; one called `recursive` also draws
+its first digit 500 times. NLL is that of the true canvas, teacher-forced, in nats a picture.
 """
 
 import csv
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -57,21 +59,22 @@ def _once(two: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def main(out: Path, recursive: Path, cross_entropy: Path, regression: Path) -> None:
-    """Measure the three checkpoints and write both files into `out`."""
+def main(out: Path, *named: str) -> None:
+    """Measure the checkpoints and write both files into `out`."""
     source = TwoCorners()
     canvases = torch.cat([source.read(clip, 0, clip.frames) for clip in source.clips("test")])
     batch = batch_of(canvases)
     side = canvases.shape[-1] // 2
     digits = batch["degraded"][0, ..., :side, :side]
     one = batch_of(canvases[:1].expand(500, -1, -1, -1))
-    paths = {"recursive": recursive, "cross-entropy": cross_entropy, "L2": regression}
-    models = {name: unlossy.load(path).eval() for name, path in paths.items()}
     table, pictures = (
         [],
         {"clean": batch["clean"][0, :SHOWN], "input": batch["degraded"][0, :SHOWN]},
     )
-    for name, model in models.items():
+    trainings: Counter[str] = Counter()
+    for name, _, path in (text.partition("=") for text in named):
+        model, seed = unlossy.load(path).eval(), trainings[name]
+        trainings[name] += 1
         nll = {
             key: float(bits.mean()) * canvases[0].numel() * math.log(2)
             for key, bits in model.bits(batch).items()
@@ -83,7 +86,7 @@ def main(out: Path, recursive: Path, cross_entropy: Path, regression: Path) -> N
         for label, made in clips.items():
             of = digits[:1] if label.endswith("one digit") else digits
             found = corner_shares(made, of.repeat(len(made) // len(of), 1, 1, 1))
-            row = {"model": label, "canvases": len(made)}
+            row = {"model": label, "seed": seed, "canvases": len(made)}
             row |= {key: f"{found.shares[key].value:.4f}" for key in LABELS}
             row |= {
                 "top_left_low": f"{found.shares['top_left'].low:.4f}",
@@ -93,7 +96,7 @@ def main(out: Path, recursive: Path, cross_entropy: Path, regression: Path) -> N
                 "nll_nats_per_picture": f"{nll['nll']:.3f}" if "nll" in nll else "",
             }
             table.append(row)
-            pictures[label] = made[:SHOWN]
+            pictures.setdefault(label, made[:SHOWN])
     with (out / "corners.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, table[0].keys(), lineterminator="\n")
         writer.writeheader()
@@ -117,4 +120,4 @@ def draw(pictures: dict[str, Tensor], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

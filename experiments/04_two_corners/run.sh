@@ -8,7 +8,7 @@ for seed in $SEEDS; do
     train regression experiment=two_corners/regression
 done
 
-seed=${SEEDS%% *}  # corners.csv and the figure are of the first
-"$PYTHON" "$HERE/measure.py" "$LAB" "$(best recursive)" "$(best cross_entropy)" "$(best regression)"
+every best recursive=recursive cross-entropy=cross_entropy L2=regression
+"$PYTHON" "$HERE/measure.py" "$LAB" "${checkpoints[@]}"
 
 publish

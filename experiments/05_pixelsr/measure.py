@@ -1,20 +1,22 @@
 """What experiment 05 shows beside its table: swapped.csv and samples.png.
 
-    python experiments/05_pixelsr/measure.py OUT AUXILIARY.ckpt NO_AUXILIARY.ckpt REGRESSION.ckpt
+    python experiments/05_pixelsr/measure.py OUT LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
 
 Swapped: every test patch is coded once under its own small picture and once under that of the next
-patch of the same frame; how many bits a sub-pixel are lost says how much the model reads its input,
-with a 95 % interval of the bootstrap over clips.
+patch of the same frame; how many bits a sub-pixel are lost says how much the model reads its input.
+A row per training and clip. Labels are `auxiliary`, `without` and `L2`, of which the last does not
+code; one that comes again is another training of the same, and the figure is of the first.
 """
 
 import csv
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
 
 import matplotlib.pyplot as plt
 import torch
 from hydra import compose, initialize_config_dir
+from rich.progress import track
 from torch import Tensor
 
 import unlossy
@@ -24,54 +26,54 @@ from unlossy.inference.windows import clip_generator
 from unlossy.models.baselines import Bicubic, Identity
 from unlossy.models.model import EnhancementModel
 from unlossy.models.nearest_patch import NearestPatch
-from unlossy.report.paired import bootstrap
 from unlossy.sample import Sample, to_float
 from unlossy.training.configs import build
 
 SHOWN = 10  # patches of the figure
 
 
-def swapped(model: EnhancementModel, batch: Sample) -> dict[str, tuple[float, float]]:
-    """Return the code length under A + B and under A: (with its own input, with another)."""
-    other = Sample(**{**batch, "degraded": batch["degraded"].roll(1, 1)})
-    own, lost = model.bits(batch), model.bits(other)
-    return {key: (float(own[key].mean()), float(lost[key].mean())) for key in own}
+def coded(
+    model: EnhancementModel, clips: list[Sample]
+) -> Iterator[tuple[Sample, dict[str, list[tuple[str, float]]]]]:
+    """Yield clips, and of each code length the bits under its own input and under another."""
+    for clip in track(clips, "coding"):
+        other = Sample(**{**clip, "degraded": clip["degraded"].roll(1, 1)})
+        own, swapped = model.bits(clip), model.bits(other)
+        told = {}
+        for key in own:
+            with_own, without = float(own[key].mean()), float(swapped[key].mean())
+            told[key] = [("own", with_own), ("swapped", without), ("rise", without - with_own)]
+        yield clip, told
 
 
 @torch.inference_mode()
-def main(out: Path, auxiliary: Path, without: Path, regression: Path) -> None:
+def main(out: Path, *named: str) -> None:
     """Measure the checkpoints on the test split and write both files into `out`."""
     with initialize_config_dir(str(cli.CONF), version_base="1.3"):
         cfg = compose("train", ["experiment=pixelsr/small", "data.workers=0"])
     data: VideoData = build(cfg.data)
     data.prepare_data()
     clips = [to_float(sample) for sample in data.test_dataloader()]
-    models = {"auxiliary": auxiliary, "without": without}
-    table, rises = [], {}
-    for name, path in models.items():
-        model = unlossy.load(path).eval()
-        found = [swapped(model, clip) for clip in clips]
-        for key in found[0]:
-            own, other = (fmean(clip[key][k] for clip in found) for k in (0, 1))
-            rises[name, key] = [clip[key][1] - clip[key][0] for clip in found]
-            rise = bootstrap(rises[name, key])
-            numbers = (own, other, rise.mean, rise.low, rise.high)
-            table.append([name, key, *(f"{number:.3f}" for number in numbers)])
-    pairs = zip(rises["auxiliary", "nll"], rises["without", "nll"], strict=True)
-    more = bootstrap([with_term - without_it for with_term, without_it in pairs])
-    cells = (f"{number:.3f}" for number in (more.mean, more.low, more.high))
-    table.append(["auxiliary - without", "nll", "", "", *cells])
+    trained: dict[str, list[str]] = {}
+    for label, _, path in (text.partition("=") for text in named):
+        trained.setdefault(label, []).append(path)
+    rows = [
+        {"clip": clip["name"][0], "model": label, "loss": "nll", "seed": seed}
+        | {f"{key}_{what}": f"{bits:.5f}" for key, found in told.items() for what, bits in found}
+        for label in ("auxiliary", "without")
+        for seed, path in enumerate(trained[label])
+        for clip, told in coded(unlossy.load(path).eval(), clips)
+    ]
     with (out / "swapped.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["model", "of", "own", "swapped", "rise", "low", "high"])
-        writer.writerows(table)
-    for row in table:
-        print(*row, sep=" | ")
-    draw(pictures(data, clips, auxiliary, regression), out / "samples.png")
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    first = (trained["auxiliary"][0], trained["L2"][0])
+    draw(pictures(data, clips, *first), out / "samples.png")
 
 
 def pictures(
-    data: VideoData, clips: list[Sample], auxiliary: Path, regression: Path
+    data: VideoData, clips: list[Sample], auxiliary: str, regression: str
 ) -> dict[str, list[Tensor]]:
     """Return by name one patch of each of some clips, (3, 32, 32) in [0, 1]."""
     nearest = NearestPatch()
@@ -115,4 +117,4 @@ def draw(drawn: dict[str, list[Tensor]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -12,8 +12,9 @@ for seed in $SEEDS; do
         +model@baselines.nearest_patch=nearest_patch
 done
 
-seed=${SEEDS%% *}  # swapped.csv and the figure are of the first
-"$PYTHON" "$HERE/measure.py" "$LAB" "$(best small)" "$(best without)" "$(best regression)"
+every best auxiliary=small without=without L2=regression
+"$PYTHON" "$HERE/measure.py" "$LAB" "${checkpoints[@]}"
+seed=${SEEDS%% *}
 "$PYTHON" report.py "$ROOT/$seed/small_scored" --proxy --of pixelsr:t1
 
 publish

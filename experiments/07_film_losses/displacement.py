@@ -2,26 +2,30 @@
 
     python experiments/07_film_losses/displacement.py OUT LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
 
-Pans: the clips of source=synthetic_pans, each one shift of up to 6 pixels a frame, which is known,
-so that models that estimate flow (`flow_to_first`) also have an end-point error. Film: the test
-clips of source=footage at factor 2, frame by frame. How much moves there is the mean grey
-difference of the two kept frames, of 255; above 25 there is a cut, and the frame is left out.
-Models do not look out for cuts themselves (cut=null): some pans differ by as much.
+A label that comes again is another training of the same. Pans: the clips of
+source=synthetic_pans, each one shift of up to 6 pixels a frame, which is known, so that models that
+estimate flow (`flow_to_first`) also have an end-point error. Film: the test clips of source=footage
+at factor 2, frame by frame. How much moves there is the mean grey difference of the two kept
+frames, of 255; above 25 there is a cut, and the frame is left out. Models do not look out for cuts
+themselves (cut=null): some pans differ by as much.
 
 A gain is over the frame average on the same frames: a mean of differences, never a difference of
-means. Its interval of 95 % is a bootstrap over clips, each drawn with all its frames.
+means, and where there are several trainings over them, too; `seeds_std` is the sample standard
+deviation between these. The interval of 95 % is a bootstrap over clips, each with all its frames.
 """
 
 import csv
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
 from hydra import compose, initialize_config_dir
+from rich.progress import track
 
 import unlossy
 from unlossy import cli
@@ -40,7 +44,7 @@ from unlossy.training.configs import build
 AVERAGE = "frame_average"
 CUT = 25.0
 BINS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6.001))  # pixels a frame
-COLUMNS = ("set", "model", "clip", "frame", "psnr", "difference", "shift", "epe")
+COLUMNS = ("set", "model", "seed", "clip", "frame", "psnr", "difference", "shift", "epe")
 
 Row = dict[str, Any]
 
@@ -61,15 +65,20 @@ def frames_of(model: EnhancementModel, sample: Sample) -> torch.Tensor:
     return torch.cat([made for _, made in restored_windows(model, sample)])
 
 
-def rows_of(name: str, model: EnhancementModel, sample: Sample) -> Iterator[Row]:
+def rows_of(name: str, seed: int, model: EnhancementModel, sample: Sample) -> Iterator[Row]:
     """Yield a row for each frame that was dropped."""
     made, clean = frames_of(model, sample), sample["clean"][0]
     kept = sample["degraded"].float() / 255
     moved = grey_difference(kept[:, :-1], kept[:, 1:])[0].tolist()
     for k, difference in enumerate(moved):
         scored = psnr(made[2 * k + 1][None], clean[2 * k + 1][None])[0]
-        yield {"model": name, "clip": sample["name"][0], "frame": 2 * k + 1, "psnr": scored} | {
-            "difference": difference
+        yield {
+            "model": name,
+            "seed": seed,
+            "clip": sample["name"][0],
+            "frame": 2 * k + 1,
+            "psnr": scored,
+            "difference": difference,
         }
 
 
@@ -86,32 +95,33 @@ def missed(model: EnhancementModel, sample: Sample, data: VideoData) -> float | 
     )
 
 
-def measured(models: Mapping[str, EnhancementModel]) -> Iterator[Row]:
+def measured(models: Mapping[tuple[str, int], EnhancementModel]) -> Iterator[Row]:
     """Yield the rows of all models on both sets."""
     pans, film = data_of("synthetic_pans"), data_of("footage")
-    for sample in pans.test_dataloader():
+    for sample in track(list(pans.test_dataloader()), "pans"):
         clip = next(clip for clip in pans.clips["test"] if clip.name == sample["name"][0])
         shift = float(pans.source.target(clip, 0, 2)["flow"][0, :, 0, 0].norm())
-        for name, model in models.items():
+        for key, model in models.items():
             error = missed(model, sample, pans)
-            for row in rows_of(name, model, sample):
+            for row in rows_of(*key, model, sample):
                 yield {"set": "pans", **row, "shift": shift, "epe": error}
-    for sample in film.test_dataloader():
-        for name, model in models.items():
+    for sample in track(list(film.test_dataloader()), "film"):
+        for key, model in models.items():
             yield from (
                 {"set": film.source_of(sample["name"][0]), **row}
-                for row in rows_of(name, model, sample)
+                for row in rows_of(*key, model, sample)
             )
 
 
 def gain(rows: Iterable[Row], name: str) -> Interval | None:
     """Return the mean gain over the frame average and its interval, in dB; None without rows."""
-    pairs: dict[tuple[str, int], dict[str, float]] = {}
+    scores: dict[tuple[str, int], dict[str, list[float]]] = {}
     for row in rows:
-        pairs.setdefault((row["clip"], row["frame"]), {})[row["model"]] = row["psnr"]
+        of = scores.setdefault((row["clip"], row["frame"]), {})
+        of.setdefault(row["model"], []).append(row["psnr"])
     by_clip: dict[str, list[float]] = {}
-    for (clip, _), scores in pairs.items():
-        by_clip.setdefault(clip, []).append(scores[name] - scores[AVERAGE])
+    for (clip, _), found in scores.items():
+        by_clip.setdefault(clip, []).append(fmean(found[name]) - fmean(found[AVERAGE]))
     if not by_clip:
         return None
     return bootstrap([fmean(own) for own in by_clip.values()], [*map(len, by_clip.values())])
@@ -142,12 +152,19 @@ def gains(groups: Mapping[str, list[Row]]) -> Iterator[Row]:
         for name in dict.fromkeys(row["model"] for row in rows):
             own = [row for row in rows if row["model"] == name]
             errors = [row["epe"] for row in own if row["epe"] is not None]
-            line = {"group": group, "model": name, "frames": len(own)}
+            line = {"group": group, "model": name}
+            line["frames"] = len({(row["clip"], row["frame"]) for row in own})
             line["psnr"] = fmean(row["psnr"] for row in own)
             if name != AVERAGE and (found := gain(rows, name)) is not None:
                 line |= {"gain": found.mean}
                 if len({row["clip"] for row in own}) > 1:
                     line |= {"low": found.low, "high": found.high}
+            by_seed = [
+                [row["psnr"] for row in own if row["seed"] == seed]
+                for seed in sorted({row["seed"] for row in own})
+            ]
+            if len(by_seed) > 1:
+                line["seeds_std"] = stdev(map(fmean, by_seed))
             yield line | ({"epe": fmean(errors)} if errors else {})
 
 
@@ -186,13 +203,15 @@ def plot(groups: Mapping[str, list[Row]], names: Sequence[str], path: Path) -> N
 @torch.inference_mode()
 def main(out: str, *named: str) -> None:
     """Measure the checkpoints and write the files into `out`."""
-    models: dict[str, EnhancementModel] = {
-        "input": Identity(),
-        AVERAGE: FrameAverage(),
-        "minterpolate": Minterpolate(),
+    models: dict[tuple[str, int], EnhancementModel] = {
+        ("input", 0): Identity(),
+        (AVERAGE, 0): FrameAverage(),
+        ("minterpolate", 0): Minterpolate(),
     }
+    trainings: Counter[str] = Counter()
     for label, _, path in (text.partition("=") for text in named):
-        models[label] = unlossy.load(path)
+        models[label, trainings[label]] = unlossy.load(path)
+        trainings[label] += 1
     for model in models.values():
         model.eval()
         if isinstance(model, Interpolator):
@@ -202,7 +221,7 @@ def main(out: str, *named: str) -> None:
     write(Path(out, "displacement.csv"), COLUMNS, rows)
     found = list(gains(groups))
     write(Path(out, "gains.csv"), list(dict.fromkeys(key for row in found for key in row)), found)
-    shown = [name for name in models if name not in ("input", AVERAGE)]
+    shown = [name for name, seed in models if seed == 0 and name not in ("input", AVERAGE)]
     plot(groups, shown, Path(out, "displacement.png"))
 
 

@@ -11,10 +11,9 @@ for seed in $SEEDS; do
     train slomo experiment=interpolation/superslomo start_ckpt="$(best slomo_warmup)" test=false
 done
 
-seed=${SEEDS%% *}  # losses.csv, displacement.csv and the figures are of the first
-last() { echo "$(dirname "$(best "$1")")/last.ckpt"; }
-"$PYTHON" "$HERE/sharpness.py" "$LAB" L1="$(last film_l1)" VGG="$(last film_vgg)" style="$(last film_style)"
-"$PYTHON" "$HERE/displacement.py" "$LAB" "FILM warm-up=$(best film_warmup)" FILM="$(best film_l1)" \
-    "SuperSloMo warm-up=$(best slomo_warmup)" SuperSloMo="$(best slomo)"
+every last L1=film_l1 VGG=film_vgg style=film_style
+"$PYTHON" "$HERE/sharpness.py" "$LAB" "${checkpoints[@]}"
+every best "FILM warm-up=film_warmup" FILM=film_l1 "SuperSloMo warm-up=slomo_warmup" SuperSloMo=slomo
+"$PYTHON" "$HERE/displacement.py" "$LAB" "${checkpoints[@]}"
 
 publish

@@ -2,13 +2,14 @@
 
     python experiments/07_film_losses/sharpness.py OUT LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
 
-Only frames that were dropped count, a mean of them per clip; `make table` makes the tables of
-losses.csv. Sharpness is the sum of |gradients| of
-a made frame over that of the clean one: below 1 it is smoother, above 1 rougher.
+A label that comes again is another training of the same; the figure is of the first. Only frames
+that were dropped count, a mean of them per clip. Sharpness is the sum of |gradients| of a made
+frame over that of the clean one: below 1 it is smoother, above 1 rougher.
 """
 
 import csv
 import sys
+from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
@@ -39,10 +40,14 @@ def sharpness(made: torch.Tensor, clean: torch.Tensor) -> list[float]:
 @torch.inference_mode()
 def main(out: str, *named: str) -> None:
     """Measure the checkpoints, write the rows and the picture into `out`."""
-    models: dict[str, EnhancementModel] = {
-        "frame average": FrameAverage(),
-        "minterpolate": Minterpolate(),
-    } | {label: unlossy.load(path) for label, _, path in (text.partition("=") for text in named)}
+    models: dict[tuple[str, int], EnhancementModel] = {
+        ("frame average", 0): FrameAverage(),
+        ("minterpolate", 0): Minterpolate(),
+    }
+    filters, trainings = {label for label, _ in models}, Counter[str]()
+    for label, _, path in (text.partition("=") for text in named):
+        models[label, trainings[label]] = unlossy.load(path)
+        trainings[label] += 1
     for model in models.values():
         model.eval()
         if isinstance(model, Interpolator):
@@ -51,8 +56,8 @@ def main(out: str, *named: str) -> None:
     rows: list[Row] = []
     for sample in track(list(data.test_dataloader()), "scoring"):
         clip, clean = sample["name"][0], sample["clean"][0, 1:-1:2]
-        made = {name: frames_of(model, sample)[1:-1:2] for name, model in models.items()}
-        for name, frames in made.items():
+        made = {key: frames_of(model, sample)[1:-1:2] for key, model in models.items()}
+        for (name, seed), frames in made.items():
             pairs = zip(frames.float().split(1), clean.float().split(1), strict=True)
             scores = {
                 "psnr": psnr(frames, clean),
@@ -60,14 +65,15 @@ def main(out: str, *named: str) -> None:
                 "sharpness": sharpness(frames, clean),
             }
             rows.append(
-                {"source": data.source_of(clip), "clip": clip, "model": name, "seed": 0}
+                {"source": data.source_of(clip), "clip": clip, "model": name}
+                | {"loss": "" if name in filters else "trained", "seed": seed}
                 | {key: fmean(values) for key, values in scores.items()}
             )
         if clip == SHOWN:
-            worst = psnr(made["frame average"], clean)
+            worst = psnr(made["frame average", 0], clean)
             k = worst.index(min(worst))
             strip(
-                {name: frames[k] for name, frames in made.items()},
+                {name: frames[k] for (name, seed), frames in made.items() if seed == 0},
                 clean[k],
                 Path(out, "losses.png"),
             )
