@@ -1,8 +1,10 @@
 import csv
 import json
+import subprocess
 
 import pytest
 
+import unlossy
 from unlossy.errors import UserError
 from unlossy.training import folder
 
@@ -59,6 +61,33 @@ def test_json_refuses_nan_rather_than_writing_what_no_reader_takes(tmp_path):
 def test_the_card_is_json_and_names_versions(tmp_path):
     card = folder.run_card(CONFIG, {"model": "ccdnet"})
     assert json.loads(json.dumps(card))["versions"]["torch"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "dirty"),
+    [
+        ("src/unlossy/new.py", True),
+        ("conf/train.yaml", True),
+        ("train.py", True),
+        ("README.md", False),
+        ("experiments/01/rows.csv", False),
+    ],
+)
+def test_the_card_tells_a_changed_tree_by_what_a_run_is_made_of(
+    changed, dirty, tmp_path, monkeypatch
+):
+    for name in ("src/unlossy/__init__.py", "conf/train.yaml", "train.py", "README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("as committed\n")
+    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(unlossy, "__file__", str(tmp_path / "src/unlossy/__init__.py"))
+    clean = folder.run_card(CONFIG, {})["git"]
+    (tmp_path / changed).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / changed).write_text("changed\n")
+    assert len(clean) == 12
+    assert folder.run_card(CONFIG, {})["git"] == clean + "-dirty" * dirty
 
 
 def test_models_keep_together_in_the_order_first_met():

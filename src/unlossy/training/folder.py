@@ -198,13 +198,25 @@ def run_card(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str,
 
 
 def _git_revision() -> str | None:
-    folder = Path(unlossy.__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    """Return the commit, with `-dirty` if code or configuration differ from it.
+
+    Tables, documentation and run cards may differ: an experiment that is published changes them.
+    """
+    git = ["git", "-C", str(Path(unlossy.__file__).parent)]
+    commands = (
+        [*git, "describe", "--always", "--abbrev=12"],
+        [*git, "status", "--porcelain", "--", ".", ":/conf", ":(top,glob)*.py"],
+    )
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        commit, changed = (
+            subprocess.run(
+                command, capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
+            for command in commands
+        )
     except (OSError, subprocess.SubprocessError):
         return None  # a wheel, or no git
-    return found.stdout.strip() or None
+    return f"{commit}-dirty" if changed else commit
 
 
 def _device() -> str:
