@@ -186,6 +186,21 @@ def test_several_degradations_make_a_matrix_for_every_metric(make_run, tmp_path)
     assert "against rate" in page
 
 
+def test_a_filter_that_is_the_best_of_no_medium_is_not_drawn_against_rate(make_run, tmp_path):
+    others = {"gif": (1.2, 1.0, 1.1), "hevc": (1.0, 1.2, 1.1)}
+    for medium, gains in others.items():
+        filters = [
+            make_row(model, clip, 30.0 + gain, degradation=medium, bpp=0.1)
+            for clip in "ab"
+            for model, gain in zip(("undither", "deblock", "gaussian"), gains, strict=True)
+        ]
+        make_run(medium, [*_rows(2.0, degradation=medium, bpp=0.1), *filters])
+    page = write_page(tmp_path / "runs", tmp_path / "out").read_text()
+    chart = page[page.index("against rate") : page.index("what every clip gained")]
+    models = ("ccdnet", "input", "undither", "deblock", "gaussian")
+    assert [name in chart for name in models] == [True, True, True, True, False]
+
+
 def test_the_matrix_stands_best_first_in_its_first_column(make_run, tmp_path):
     make_run("gif", _rows(1.0))
     make_run("alone", [row | {"model": "vrcnn"} for row in _rows(3.0) if row["loss"]])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unlossy.report.charts import gains_chart, rate_distortion_chart, steps_chart
 from unlossy.report.markup import Markup, choice, element, joined
+from unlossy.report.paired import compared
 from unlossy.report.plots import TITLES, curves_of
 from unlossy.report.rows import Row, grouped, label, number
 from unlossy.report.table import spread
@@ -50,8 +51,18 @@ def _steps(rows: Sequence[Row], root: Path) -> Markup:
 
 
 def _rates(source: str, rows: Sequence[Row]) -> Markup:
-    """Return a chart per metric, and set of clips, where that was degraded in several ways."""
-    known = [line for line in spread(rows) if number(line, "bpp") is not None]
+    """Return a chart per metric, and set of clips, where that was degraded in several ways.
+
+    Of the filters those are drawn that are the best of one degradation at least.
+    """
+    shown = {
+        label(model[0])
+        for members in grouped(rows, "degradation").values()
+        for model in compared(members)[0]
+    }
+    known = [
+        line for line in spread(rows) if number(line, "bpp") is not None and label(line) in shown
+    ]
     drawn = []
     for (key, title), lines in product(RATE_METRICS, grouped(known, "clip_set").values()):
         if len({line["degradation"] for line in lines}) < 2:
