@@ -9,6 +9,7 @@ from made_rows import make_row
 from omegaconf import OmegaConf
 
 from unlossy.errors import UserError
+from unlossy.report.plots import curves_of
 from unlossy.report.rows import collect, public, read_rows
 from unlossy.report.table import spread
 
@@ -197,6 +198,18 @@ def test_a_checkpoint_of_unknown_origin_is_not_the_known_one(make_run, tmp_path)
     _evaluated(make_run, "eval", "/far/ccdnet/2026-11-20_a/checkpoints/best.ckpt", "bunny", 32.0)
     told = {(row["setting"], row["psnr"]) for row in collect(tmp_path / "runs") if row["loss"]}
     assert told == {("", 31.0), ("checkpoint=2026-11-20_a/best.ckpt", 32.0)}
+
+
+def test_what_was_trained_without_a_test_and_evaluated_later_has_its_curves(make_run, tmp_path):
+    trained = make_run("run", [], config=_composed(), stamp="2026-11-20_a")
+    (trained / "rows.csv").unlink()
+    (trained / "metrics.csv").write_text("step,name,value\n2,val/psnr,30.0\n4,val/psnr,31.0\n")
+    for source in ("bunny", "clips"):
+        checkpoint = "runs/run/2026-11-20_a/checkpoints/best.ckpt"
+        _evaluated(make_run, f"eval_{source}", checkpoint, source, 32.0)
+    root = tmp_path / "runs"
+    curve = {"val/psnr": [(2, 30.0), (4, 31.0)]}
+    assert curves_of(collect(root), root) == [("ccdnet grad", curve)]
 
 
 def test_no_path_of_this_machine_is_public(tmp_path):

@@ -27,7 +27,7 @@ from unlossy.report.published import refreshed
 from unlossy.report.rows import GROUP, TEXT, Row, Run, collect, public, read_json
 
 FIRST = (*TEXT, "setting", "seed", "frames")
-LEFT_OUT = ("run", "gain")
+LEFT_OUT = ("run", "trained_in", "gain")
 SAID = ("seed", "git", "unlossy", "versions", "device", "started", "seconds", "steps")
 HYDRAS = ("hydra/", "local", "logger")  # choices that tell nothing about the result
 

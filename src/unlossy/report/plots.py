@@ -45,7 +45,7 @@ def read_curves(folder: Path) -> dict[str, Curve]:
 
 def curves_of(rows: Iterable[Row], root: Path) -> list[tuple[str, dict[str, Curve]]]:
     """Return label and curves of every run under `root` that trained what some rows are of."""
-    trained = grouped((row for row in rows if row["loss"]), "run")
+    trained = grouped((row for row in rows if row["loss"]), "trained_in")
     return [(label(found[-1]), read_curves(root / run)) for (run,), found in trained.items()]
 
 

@@ -207,12 +207,12 @@ def public(value: Any, root: Path) -> Any:
 def collect(root: Path) -> list[Row]:
     """Return the rows of every finished run under `root`, fit to be compared.
 
-    Each row gains `run` (its folder, relative to `root`), `seed`, `gain` (dB over the input of its
-    own run) and `setting`: what its recipe has that another run of the same name has not; where no
-    run under `root` tells the recipe, the checkpoint stands for it. A degradation of several
-    settings is named with them. Of repeated results the newest counts; a run from another
-    checkpoint is no repetition, and an untrained row, which has no seed, is one if its numbers are
-    the same.
+    Each row gains `run` (its folder, relative to `root`), `trained_in` (the folder of the run that
+    trained its model; `run` if that is elsewhere), `seed`, `gain` (dB over the input of its own
+    run) and `setting`: what its recipe has that another run of the same name has not; where no run
+    under `root` tells the recipe, the checkpoint stands for it. A degradation of several settings
+    is named with them. Of repeated results the newest counts; a run from another checkpoint is no
+    repetition, and an untrained row, which has no seed, is one if its numbers are the same.
 
     Raises:
         UserError: as `find_runs`, or a damaged `rows.csv`.
@@ -238,6 +238,7 @@ def collect(root: Path) -> list[Row]:
         add_gains(run.rows)
         for row in run.rows:
             row["run"] = run.folder.relative_to(root).as_posix()
+            row["trained_in"] = told.folder.relative_to(root).as_posix()
             row["seed"] = _seed(row, run) if row["loss"] else None
             row["setting"] = setting if row["loss"] else ""
         for key, rows in grouped(run.rows, *GROUP, "seed").items():
