@@ -2,9 +2,10 @@
 #
 #     train NAME OVERRIDES...   trains into $ROOT/$seed/NAME; skips what is finished, goes on with what was killed
 #     best NAME                 the best checkpoint of that training
-#     every KIND LABEL=NAME...  fills the array `checkpoints` with LABEL=CHECKPOINT of every seed, KIND being best or last
-#     score NAME OVERRIDES...   evaluates into $ROOT/$seed/NAME, unless it was done
-#     publish                   writes rows, run cards and figures into $LAB, and makes the tables anew
+#     score NAME OVERRIDES...   evaluates the checkpoint of ckpt=... into $ROOT/$seed/NAME, unless that was done
+#     measure SCRIPT KIND LABEL=NAME...   runs a script of the experiment as SCRIPT $ROOT/measured LABEL@SEED=CHECKPOINT ..., with
+#                               the checkpoints of every seed; KIND is best or last
+#     publish                   writes rows, run cards, figures and what was measured into $LAB, and makes the tables anew
 #
 # PYTHON, ROOT (where runs lie), SEEDS, ARGS (further overrides of trainings) and EVAL_ARGS (of evaluations) come from the
 # environment; `make experiment` sets them. With ARGS or EVAL_ARGS it is a trial: its runs lie in $ROOT-trial, apart from those
@@ -34,27 +35,31 @@ best() {
     echo "$found"
 }
 
-every() {
-    local kind=$1 pair path
+score() {
+    local name=$1 ckpt card
     shift
-    checkpoints=()
+    ckpt=$(printf '%s\n' "$@" | sed -n 's/^ckpt=//p')
+    for card in "$ROOT/$seed/$name"/*/run.json; do
+        if grep -qsF "\"checkpoint\": \"$ckpt\"" "$card" && grep -q '"seconds"' "$card"; then
+            echo "$name: scored before"
+            return
+        fi
+    done
+    # shellcheck disable=SC2086
+    "$PYTHON" eval.py name="$name" run_root="$ROOT/$seed" seed="$seed" "$@" $EVAL_ARGS
+}
+
+measure() {
+    local script=$1 kind=$2 pair path checkpoints=()
+    shift 2
     for seed in $SEEDS; do
         for pair in "$@"; do
             path=$(best "${pair#*=}")
-            checkpoints+=("${pair%%=*}=$(dirname "$path")/$kind.ckpt")
+            checkpoints+=("${pair%%=*}@$seed=$(dirname "$path")/$kind.ckpt")
         done
     done
-}
-
-score() {
-    local name=$1
-    shift
-    if compgen -G "$ROOT/$seed/$name/*/rows.csv" >/dev/null; then
-        echo "$name: scored before"
-    else
-        # shellcheck disable=SC2086
-        "$PYTHON" eval.py name="$name" run_root="$ROOT/$seed" seed="$seed" "$@" $EVAL_ARGS
-    fi
+    mkdir -p "$ROOT/measured"
+    "$PYTHON" "$HERE/$script" "$ROOT/measured" "${checkpoints[@]}"
 }
 
 publish() {

@@ -1,16 +1,15 @@
 """Where the models of experiment 04 put the digit: corners.csv and corners.png.
 
-    python experiments/04_two_corners/measure.py OUT LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
+    python experiments/04_two_corners/measure.py OUT LABEL@SEED=CHECKPOINT [...]
 
-A label that comes again is another training of the same; the figure is of the first. Every model
-sees the 500 test digits, those that draw twice, with two seeds; one called `recursive` also draws
-its first digit 500 times. NLL is that of the true canvas, teacher-forced, in nats a picture.
+The figure is of the first seed. Every model sees the 500 test digits, those that draw twice, with
+two seeds; one called `recursive` also draws its first digit 500 times. NLL is that of the true
+canvas, teacher-forced, in nats a picture.
 """
 
 import csv
 import math
 import sys
-from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,6 +21,7 @@ from unlossy.data.two_corners import TwoCorners
 from unlossy.degradations.corners import Corners
 from unlossy.metrics.corners import LABELS, corner_shares
 from unlossy.models.model import EnhancementModel
+from unlossy.report.lab_book import checkpoints
 from unlossy.sample import Sample, pristine
 
 SHOWN = 8  # digits of the figure
@@ -71,10 +71,8 @@ def main(out: Path, *named: str) -> None:
         [],
         {"clean": batch["clean"][0, :SHOWN], "input": batch["degraded"][0, :SHOWN]},
     )
-    trainings: Counter[str] = Counter()
-    for name, _, path in (text.partition("=") for text in named):
-        model, seed = unlossy.load(path).eval(), trainings[name]
-        trainings[name] += 1
+    for name, seed, path in checkpoints(named):
+        model = unlossy.load(path).eval()
         nll = {
             key: float(bits.mean()) * canvases[0].numel() * math.log(2)
             for key, bits in model.bits(batch).items()

@@ -8,7 +8,6 @@ for seed in $SEEDS; do
     train regression experiment=two_corners/regression
 done
 
-every best recursive=recursive cross-entropy=cross_entropy L2=regression
-"$PYTHON" "$HERE/measure.py" "$LAB" "${checkpoints[@]}"
+measure measure.py best recursive=recursive cross-entropy=cross_entropy L2=regression
 
 publish

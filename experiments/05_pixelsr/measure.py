@@ -1,11 +1,11 @@
 """What experiment 05 shows beside its table: swapped.csv and samples.png.
 
-    python experiments/05_pixelsr/measure.py OUT LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
+    python experiments/05_pixelsr/measure.py OUT LABEL@SEED=CHECKPOINT [...]
 
 Swapped: every test patch is coded once under its own small picture and once under that of the next
 patch of the same frame; how many bits a sub-pixel are lost says how much the model reads its input.
 A row per training and clip. Labels are `auxiliary`, `without` and `L2`, of which the last does not
-code; one that comes again is another training of the same, and the figure is of the first.
+code; the figure is of the first seed.
 """
 
 import csv
@@ -26,6 +26,7 @@ from unlossy.inference.windows import clip_generator
 from unlossy.models.baselines import Bicubic, Identity
 from unlossy.models.model import EnhancementModel
 from unlossy.models.nearest_patch import NearestPatch
+from unlossy.report.lab_book import checkpoints
 from unlossy.sample import Sample, to_float
 from unlossy.training.configs import build
 
@@ -54,26 +55,28 @@ def main(out: Path, *named: str) -> None:
     data: VideoData = build(cfg.data)
     data.prepare_data()
     clips = [to_float(sample) for sample in data.test_dataloader()]
-    trained: dict[str, list[str]] = {}
-    for label, _, path in (text.partition("=") for text in named):
-        trained.setdefault(label, []).append(path)
+    trained: dict[str, dict[int, Path]] = {}
+    for label, seed, path in checkpoints(named):
+        trained.setdefault(label, {})[seed] = path
     rows = [
         {"clip": clip["name"][0], "model": label, "loss": "nll", "seed": seed}
         | {f"{key}_{what}": f"{bits:.5f}" for key, found in told.items() for what, bits in found}
         for label in ("auxiliary", "without")
-        for seed, path in enumerate(trained[label])
+        for seed, path in trained[label].items()
         for clip, told in coded(unlossy.load(path).eval(), clips)
     ]
     with (out / "swapped.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    first = (trained["auxiliary"][0], trained["L2"][0])
-    draw(pictures(data, clips, *first), out / "samples.png")
+    seed = min(trained["auxiliary"])
+    draw(
+        pictures(data, clips, trained["auxiliary"][seed], trained["L2"][seed]), out / "samples.png"
+    )
 
 
 def pictures(
-    data: VideoData, clips: list[Sample], auxiliary: str, regression: str
+    data: VideoData, clips: list[Sample], auxiliary: Path, regression: Path
 ) -> dict[str, list[Tensor]]:
     """Return by name one patch of each of some clips, (3, 32, 32) in [0, 1]."""
     nearest = NearestPatch()

@@ -12,8 +12,7 @@ for seed in $SEEDS; do
         +model@baselines.nearest_patch=nearest_patch
 done
 
-every best auxiliary=small without=without L2=regression
-"$PYTHON" "$HERE/measure.py" "$LAB" "${checkpoints[@]}"
+measure measure.py best auxiliary=small without=without L2=regression
 seed=${SEEDS%% *}
 "$PYTHON" report.py "$ROOT/$seed/small_scored" --proxy --of pixelsr:t1
 

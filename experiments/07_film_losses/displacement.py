@@ -1,8 +1,8 @@
 """What frames between frames are worth, by how far things moved: displacement.csv, .png, gains.csv.
 
-    python experiments/07_film_losses/displacement.py OUT LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
+    python experiments/07_film_losses/displacement.py OUT LABEL@SEED=CHECKPOINT [...]
 
-A label that comes again is another training of the same. Pans: the clips of
+Pans: the clips of
 source=synthetic_pans, each one shift of up to 6 pixels a frame, which is known, so that models that
 estimate flow (`flow_to_first`) also have an end-point error. Film: the test clips of source=footage
 at factor 2, frame by frame. How much moves there is the mean grey difference of the two kept
@@ -16,7 +16,6 @@ deviation between these. The interval of 95 % is a bootstrap over clips, each wi
 
 import csv
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -37,6 +36,7 @@ from unlossy.models.baselines import Identity
 from unlossy.models.interpolation_baselines import FrameAverage, Minterpolate
 from unlossy.models.interpolator import Interpolator, grey_difference
 from unlossy.models.model import EnhancementModel
+from unlossy.report.lab_book import checkpoints
 from unlossy.report.paired import Interval, bootstrap
 from unlossy.sample import Sample, to_float
 from unlossy.training.configs import build
@@ -208,10 +208,7 @@ def main(out: str, *named: str) -> None:
         (AVERAGE, 0): FrameAverage(),
         ("minterpolate", 0): Minterpolate(),
     }
-    trainings: Counter[str] = Counter()
-    for label, _, path in (text.partition("=") for text in named):
-        models[label, trainings[label]] = unlossy.load(path)
-        trainings[label] += 1
+    models |= {(label, seed): unlossy.load(path) for label, seed, path in checkpoints(named)}
     for model in models.values():
         model.eval()
         if isinstance(model, Interpolator):
@@ -221,7 +218,7 @@ def main(out: str, *named: str) -> None:
     write(Path(out, "displacement.csv"), COLUMNS, rows)
     found = list(gains(groups))
     write(Path(out, "gains.csv"), list(dict.fromkeys(key for row in found for key in row)), found)
-    shown = [name for name, seed in models if seed == 0 and name not in ("input", AVERAGE)]
+    shown = [*dict.fromkeys(name for name, _ in models if name not in ("input", AVERAGE))]
     plot(groups, shown, Path(out, "displacement.png"))
 
 

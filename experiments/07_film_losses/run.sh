@@ -11,9 +11,7 @@ for seed in $SEEDS; do
     train slomo experiment=interpolation/superslomo start_ckpt="$(best slomo_warmup)" test=false
 done
 
-every last L1=film_l1 VGG=film_vgg style=film_style
-"$PYTHON" "$HERE/sharpness.py" "$LAB" "${checkpoints[@]}"
-every best "FILM warm-up=film_warmup" FILM=film_l1 "SuperSloMo warm-up=slomo_warmup" SuperSloMo=slomo
-"$PYTHON" "$HERE/displacement.py" "$LAB" "${checkpoints[@]}"
+measure sharpness.py last L1=film_l1 VGG=film_vgg style=film_style
+measure displacement.py best "FILM warm-up=film_warmup" FILM=film_l1 "SuperSloMo warm-up=slomo_warmup" SuperSloMo=slomo
 
 publish

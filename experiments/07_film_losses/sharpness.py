@@ -1,15 +1,14 @@
 """What FILM's three losses are worth on the film's test shots at factor 2: losses.csv, losses.png.
 
-    python experiments/07_film_losses/sharpness.py OUT LABEL=CHECKPOINT [LABEL=CHECKPOINT ...]
+    python experiments/07_film_losses/sharpness.py OUT LABEL@SEED=CHECKPOINT [...]
 
-A label that comes again is another training of the same; the figure is of the first. Only frames
+The figure is of the first seed. Only frames
 that were dropped count, a mean of them per clip. Sharpness is the sum of |gradients| of a made
 frame over that of the clean one: below 1 it is smoother, above 1 rougher.
 """
 
 import csv
 import sys
-from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
@@ -24,6 +23,7 @@ from unlossy.metrics.pixel import psnr
 from unlossy.models.interpolation_baselines import FrameAverage, Minterpolate
 from unlossy.models.interpolator import Interpolator
 from unlossy.models.model import EnhancementModel
+from unlossy.report.lab_book import checkpoints
 from unlossy.report.pictures import strip
 from unlossy.report.rows import Row
 
@@ -44,10 +44,8 @@ def main(out: str, *named: str) -> None:
         ("frame average", 0): FrameAverage(),
         ("minterpolate", 0): Minterpolate(),
     }
-    filters, trainings = {label for label, _ in models}, Counter[str]()
-    for label, _, path in (text.partition("=") for text in named):
-        models[label, trainings[label]] = unlossy.load(path)
-        trainings[label] += 1
+    filters = {label for label, _ in models}
+    models |= {(label, seed): unlossy.load(path) for label, seed, path in checkpoints(named)}
     for model in models.values():
         model.eval()
         if isinstance(model, Interpolator):
@@ -70,10 +68,13 @@ def main(out: str, *named: str) -> None:
                 | {key: fmean(values) for key, values in scores.items()}
             )
         if clip == SHOWN:
+            first: dict[str, torch.Tensor] = {}
+            for (name, _), frames in made.items():
+                first.setdefault(name, frames)
             worst = psnr(made["frame average", 0], clean)
             k = worst.index(min(worst))
             strip(
-                {name: frames[k] for (name, seed), frames in made.items() if seed == 0},
+                {name: frames[k] for name, frames in first.items()},
                 clean[k],
                 Path(out, "losses.png"),
             )

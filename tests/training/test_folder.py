@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 
 import pytest
@@ -67,6 +68,7 @@ def test_the_card_is_json_and_names_versions(tmp_path):
     ("changed", "dirty"),
     [
         ("src/unlossy/new.py", True),
+        ("src/hydra_plugins/sweepers.py", True),
         ("conf/train.yaml", True),
         ("train.py", True),
         ("README.md", False),
@@ -79,15 +81,31 @@ def test_the_card_tells_a_changed_tree_by_what_a_run_is_made_of(
     for name in ("src/unlossy/__init__.py", "conf/train.yaml", "train.py", "README.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("as committed\n")
-    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
-        subprocess.run([*git, *words], check=True)
+    _commit(tmp_path, monkeypatch)
     monkeypatch.setattr(unlossy, "__file__", str(tmp_path / "src/unlossy/__init__.py"))
     clean = folder.run_card(CONFIG, {})["git"]
     (tmp_path / changed).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / changed).write_text("changed\n")
     assert len(clean) == 12
     assert folder.run_card(CONFIG, {})["git"] == clean + "-dirty" * dirty
+
+
+def test_a_wheel_within_another_repository_has_no_revision(tmp_path, monkeypatch):
+    (tmp_path / ".gitignore").write_text(".venv/\n")
+    _commit(tmp_path, monkeypatch)
+    (tmp_path / ".venv").mkdir()
+    monkeypatch.setattr(unlossy, "__file__", str(tmp_path / ".venv/__init__.py"))
+    assert folder.run_card(CONFIG, {})["git"] is None
+
+
+def _commit(path, monkeypatch):
+    """Make a repository of a folder, whatever git is told by the environment of these tests."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    git = ["git", "-C", path, "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *words], check=True)
 
 
 def test_models_keep_together_in_the_order_first_met():

@@ -4,6 +4,7 @@
         rows.csv                              rows.csv        every clip, with seed and setting
         summary.json                          distances.csv   between sets of frames, if measured
         run.json                              runs.json       the run cards
+        measured/*                            *               what a script of its own measured
         checkpoints/ ...                      clips_*.png steps.png, those that its README shows
 
 `runs.json` holds of trainings and of evaluations what all have in common once, and of each run the
@@ -26,6 +27,8 @@ from unlossy.report.markdown import DISTANCES, draw_clips, draw_steps
 from unlossy.report.published import refreshed
 from unlossy.report.rows import GROUP, TEXT, Row, Run, collect, public, read_json
 
+MEASURED = "measured"  # the folder under the runs for what scripts write
+MADE = ("rows.csv", "distances.csv")
 FIRST = (*TEXT, "setting", "seed", "frames")
 LEFT_OUT = ("run", "trained_in", "gain")
 SAID = ("seed", "git", "unlossy", "versions", "device", "started", "seconds", "steps")
@@ -46,16 +49,44 @@ def publish(root: Path, folder: Path) -> list[Path]:
             (place / "runs.json").write_text(_json(told), encoding="utf-8")
             if any(root.rglob("rows.csv")) or not told["trainings"]["runs"]:
                 _measured(root, place, readme)  # else it is measured elsewhere
+            for file in (root / MEASURED).glob("*"):
+                shutil.copy(file, place)
             made = sorted(place.iterdir())
-            if readme.exists():
-                for other in folder.glob("*.csv"):
-                    if not (place / other.name).exists():
-                        shutil.copy(other, place)
-                refreshed(Path(shutil.copy(readme, place)))
+            _check(readme, place)
             folder.mkdir(parents=True, exist_ok=True)
             return [Path(shutil.copy(file, folder)) for file in made]
     except OSError as error:
         raise UserError(f"Cannot publish to {folder} ({error}); name another folder.") from error
+
+
+def checkpoints(words: Iterable[str]) -> list[tuple[str, int, Path]]:
+    """Return label, seed and checkpoint of each `LABEL@SEED=CHECKPOINT`.
+
+    Raises:
+        UserError: a word is none.
+    """
+    found = []
+    for word in words:
+        told, _, path = word.partition("=")
+        label, _, seed = told.rpartition("@")
+        if not (label and seed.isdigit() and path):
+            raise UserError(f"{word} names no checkpoint; write LABEL@SEED=CHECKPOINT.")
+        found.append((label, int(seed), Path(path)))
+    return found
+
+
+def _check(readme: Path, place: Path) -> None:
+    """Make the tables of a README of the files in `place`, and of its own that none there replaces.
+
+    Raises:
+        UserError: a table asks for what there is not.
+    """
+    if not readme.exists():
+        return
+    for other in readme.parent.glob("*.csv"):
+        if other.name not in MADE and not (place / other.name).exists():
+            shutil.copy(other, place)
+    refreshed(Path(shutil.copy(readme, place)))
 
 
 def _measured(root: Path, place: Path, readme: Path) -> None:

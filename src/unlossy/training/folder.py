@@ -202,13 +202,15 @@ def _git_revision() -> str | None:
 
     Tables, documentation and run cards may differ: an experiment that is published changes them.
     """
-    git = ["git", "-C", str(Path(unlossy.__file__).parent)]
+    code = Path(unlossy.__file__)
+    git = ["git", "--no-optional-locks", "-C", str(code.parent)]
     commands = (
+        [*git, "ls-files", "--error-unmatch", code.name],  # a wheel within another repository
         [*git, "describe", "--always", "--abbrev=12"],
-        [*git, "status", "--porcelain", "--", ".", ":/conf", ":(top,glob)*.py"],
+        [*git, "status", "--porcelain", "--", ":/src", ":/conf", ":(top,glob)*.py"],
     )
     try:
-        commit, changed = (
+        _, commit, changed = (
             subprocess.run(
                 command, capture_output=True, text=True, timeout=10, check=True
             ).stdout.strip()
