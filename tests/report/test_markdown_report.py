@@ -13,7 +13,7 @@ from PIL import Image
 from unlossy.errors import UserError
 from unlossy.report import write_report
 from unlossy.report.pictures import AMPLIFY, MARGIN, TEXT, strip
-from unlossy.report.plots import LONGEST, plot_clips, read_curves
+from unlossy.report.plots import LONGEST, metrics_of, plot_clips, read_curves
 
 METRICS = """step,name,value
 1,train/total,0.5
@@ -84,6 +84,12 @@ def test_curves_take_the_last_of_a_repeated_step_and_pass_over_a_cut_line(tmp_pa
         "val/psnr": [(2.0, 30.0), (4.0, 32.0)],
         "val/ssim": [(2.0, 0.9), (4.0, 0.91)],
     }
+
+
+def test_metrics_are_drawn_in_the_order_of_their_titles_and_others_behind():
+    runs = [("a", {"val/z": [], "val/lpips_alex": []}), ("b", {"val/b": [], "val/psnr": []})]
+    assert metrics_of(runs) == ["val/psnr", "val/lpips_alex", "val/b", "val/z"]
+    assert metrics_of([]) == []
 
 
 def test_long_names_of_clips_do_not_squeeze_the_bars(tmp_path):

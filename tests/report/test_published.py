@@ -87,6 +87,55 @@ def test_values_of_a_column_become_columns_with_two_numbers_in_a_cell(page):
     ]
 
 
+@pytest.mark.parametrize(
+    ("across", "message"),
+    [
+        ("degradation: gif = D = 1 | hevc = D = 2", "no row has degradation=hevc"),
+        ("nope: gif", 'rows.csv has no column "nope" to make blocks across'),
+        (": gif", 'rows.csv has no column ""'),
+        ("source: bunny | clips = live", "no row of these models for the block live"),
+    ],
+)
+def test_a_block_of_nothing_is_refused(page, across, message):
+    rows = [*rows_of("a", 0), *rows_of("b", 1), *rows_of("b", 2, source="clips")]
+    with pytest.raises(UserError, match=message):
+        page(f'models="a" across="{across}"', rows)
+
+
+def test_numbers_can_be_values_of_blocks(page):
+    rows = [*rows_of("a", 0, "l1", qp="37"), *rows_of("a", 2, "l1", qp="42")]
+    text = page('across="qp: 37 | 42 = more" columns=psnr', rows)
+    assert text.splitlines()[::2] == ["| model | 37 | more |", "| a l1 | 22.00 | 24.00 |"]
+
+
+def test_a_template_has_the_spread_over_seeds_of_its_first_number(page):
+    """Means over clips of two seeds: 22 and 24, 9 and 13; s = 2 / sqrt 2 and 4 / sqrt 2."""
+    rows = [
+        *rows_of("a", 0, "l1", psnr_clip=9.0, speed=1.0, seed=0),
+        *rows_of("a", 2, "l1", psnr_clip=13.0, speed=2.0, seed=1),
+        *rows_of("input", 0, psnr_clip="", speed="", seed=""),
+    ]
+
+    def cells(columns):
+        return [line.split(" | ")[1].rstrip(" |") for line in page(columns, rows).splitlines()[2:]]
+
+    assert cells('columns="{psnr:.2f} ({psnr_clip:.1f})"') == ["22.00 ~", "**23.00 ± 1.41 (11.0)**"]
+    assert cells('columns="{psnr:+.1f} dB"') == ["+22.0 dB ~", "**+23.0 ± 1.4 dB**"]
+    assert cells('columns="{speed:.1f} [{psnr:.0f}]"') == ["", "1.5 ± 0.7 [23]"]  # no direction
+    assert cells('columns="speed:.1f"') == ["", "1.5"]  # which as a plain column is as it was
+    said = 'columns="{psnr:.1f} ({psnr_clip:.1f} / {psnr_clip_seeds_std:.1f})"'
+    assert cells(said) == ["22.0 ~", "**23.0 (11.0 / 2.8)**"]
+
+
+def test_pairs_take_a_file_that_tells_what_was_trained(page):
+    rows = [*rows_of("a", 0), *rows_of("b", 1)]
+    for row in rows:
+        del row["loss"]
+    assert "| b | **23.00** |" in page("columns=psnr", rows)
+    with pytest.raises(UserError, match=r"rows\.csv has no column loss, which tells trained rows"):
+        page("columns=psnr", rows, kind="paired")
+
+
 def test_settings_side_by_side_are_lines_of_one_model(page):
     rows = [*rows_of("a", 0, "l1", setting="w=1"), *rows_of("a", 2, "l1", setting="w=2")]
     text = page('across="setting: w=1 = narrow | w=2 = wide" columns=psnr', rows)
@@ -122,11 +171,44 @@ def test_a_sentence_holds_one_pair(page):
         ("split=test", "split is neither an option nor a column"),
         ("source=moon", "no row has source=moon"),
         ("bold", "bold is no option"),
+        ('title="x', "a quote is left open"),
+        ("columns=psnr:.2q", "cannot be made of rows.csv .*'q'.*digits written as .2f"),
+        ('columns="{psnr:.2f} {"', "has braces that name no column"),
+        ('columns="{psnr:.2f} {model}"', "rows.csv has no column model of numbers"),
+        ('columns="{psnr:.2f} {psnr_clop}"', "rows.csv has no column psnr_clop of numbers"),
+        ("columns=clip", "rows.csv has no column clip of numbers"),
+        ('title="{nope}"', "title names {nope}; it may name {clips}"),
+        ('title="{clips.x}"', "has braces that name no column"),
+        ('title="{0}"', "title names {0}"),
     ],
 )
 def test_what_is_not_there_is_named_with_its_place(page, options, message):
     with pytest.raises(UserError, match=f"README.md, <!-- table rows.csv .*{message}"):
         page(options)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("model,psnr\n", "rows.csv has no rows"),
+        ("name,psnr\na,30\n", "rows.csv has no column model"),
+        ("model,psnr\na,30,1\n", "a line of rows.csv has more or fewer cells"),
+        ("model,psnr\na,30\nb\n", "a line of rows.csv has more or fewer cells"),
+        ("model,psnr\na,30\nb,high\n", "cannot be made of rows.csv .*high"),
+    ],
+)
+def test_a_file_that_no_table_can_be_made_of_gets_a_sentence(tmp_path, content, message):
+    (tmp_path / "rows.csv").write_text(content)
+    (tmp_path / "README.md").write_text("<!-- table rows.csv -->\n<!-- /table -->")
+    with pytest.raises(UserError, match=f"README.md, <!-- table rows.csv -->: .*{message}"):
+        refreshed(tmp_path / "README.md")
+
+
+def test_a_word_among_numbers_spoils_its_column_alone(page):
+    rows = [*rows_of("a", 0, fid="unavailable"), *rows_of("b", 1, fid="3.5")]
+    assert "| b | **23.00** |" in page("columns=psnr", rows)
+    with pytest.raises(UserError, match=r"rows\.csv has no column fid of numbers"):
+        page("columns=fid", rows)
 
 
 def test_degradations_are_not_averaged(page):

@@ -190,7 +190,9 @@ def test_a_filter_that_is_the_best_of_no_medium_is_not_drawn_against_rate(make_r
     others = {"gif": (1.2, 1.0, 1.1), "hevc": (1.0, 1.2, 1.1)}
     for medium, gains in others.items():
         filters = [
-            make_row(model, clip, 30.0 + gain, degradation=medium, bpp=0.1)
+            make_row(
+                model, clip, 30.0 + gain, degradation=medium, bpp=0.1, lpips_alex=0.5 - gain / 5
+            )
             for clip in "ab"
             for model, gain in zip(("undither", "deblock", "gaussian"), gains, strict=True)
         ]
@@ -199,6 +201,23 @@ def test_a_filter_that_is_the_best_of_no_medium_is_not_drawn_against_rate(make_r
     chart = page[page.index("against rate") : page.index("what every clip gained")]
     models = ("ccdnet", "input", "undither", "deblock", "gaussian")
     assert [name in chart for name in models] == [True, True, True, True, False]
+
+
+def test_against_rate_the_best_filter_of_each_metric_is_drawn(make_run, tmp_path):
+    scores = {"undither": (1.2, 0.3), "nlmeans": (1.0, 0.1), "gaussian": (0.5, 0.2)}
+    for medium in ("gif", "hevc"):
+        filters = [
+            make_row(model, clip, 30.0 + gain, degradation=medium, lpips_alex=lpips)
+            for clip in "ab"
+            for model, (gain, lpips) in scores.items()
+        ]
+        others = [row for row in _rows(2.0, degradation=medium) if row["model"] != "nlmeans"]
+        make_run(medium, [*others, *filters])
+    page = write_page(tmp_path / "runs", tmp_path / "out").read_text()
+    page = page[page.index("against rate") : page.index("what every clip gained")]
+    charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    drawn = [[model for model in scores if model in chart] for chart in charts]
+    assert drawn == [["undither"], ["nlmeans"]]
 
 
 def test_the_matrix_stands_best_first_in_its_first_column(make_run, tmp_path):
@@ -226,6 +245,14 @@ def test_an_interval_is_drawn_towards_the_better_one():
     assert drawn("lpips_alex", -0.5)[0] > 0
     assert drawn("psnr", 0.5)[1]
     assert not drawn("psnr", 0.05)[1]
+
+
+def test_pairs_stand_by_metric_and_then_by_source():
+    asked = [("x", "ssim"), ("x", "psnr"), ("y", "ssim"), ("x", "psnr"), ("y", "psnr")]
+    html = pairs([Comparison(s, "gif", "A", "B", c, 9, 1, 1, 1, 1, 0.5) for s, c in asked])
+    titles = ["x, gif: PSNR", "y, gif: PSNR", "x, gif: SSIM", "y, gif: SSIM"]
+    assert re.findall(r"<h3>(.*?) \(", html) == titles
+    assert re.findall(r'<option value="(psnr|ssim)"', html) == ["psnr", "ssim"]
 
 
 def test_of_many_pairs_those_with_the_best_are_shown(monkeypatch):

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from unlossy.errors import UserError
 from unlossy.report.plots import curves_of
-from unlossy.report.rows import collect, public, read_rows
+from unlossy.report.rows import collect, newest, public, read_rows
 from unlossy.report.table import spread
 
 
@@ -105,6 +105,15 @@ def test_the_newest_of_two_equal_runs_counts(make_run, tmp_path):
     make_run("run", _rows(31.5), stamp="2026-11-21_11-00-00_b")
     after = spread(collect(tmp_path / "runs"))[1]
     assert (after["seeds"], after["psnr"]) == (1, 31.5)
+
+
+def test_the_newest_run_is_told_by_its_date(make_run, tmp_path):
+    """The first seed was trained again after the second."""
+    for day, seed, psnr in ((21, 0, 31.0), (22, 1, 32.0), (23, 0, 33.0)):
+        make_run("m", _rows(psnr), seed=seed, stamp=f"2026-11-{day}_10-00-00_abc")
+    trained = [row for row in collect(tmp_path / "runs") if row["loss"]]
+    assert [row["psnr"] for row in trained] == [33.0, 32.0]
+    assert [row["psnr"] for row in newest(trained)] == [33.0]
 
 
 def test_an_evaluation_does_not_replace_what_the_run_itself_measured(make_run, tmp_path):

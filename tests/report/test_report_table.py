@@ -12,16 +12,15 @@ from unlossy.metrics.suite import DIRECTION
 from unlossy.report.table import (
     COLUMNS,
     FLICKER,
+    LPIPS,
     PICTURES,
+    PSNR,
     markdown,
     marks,
     print_table,
     spread,
     summarise,
 )
-
-PSNR = next(column for column in COLUMNS if column.key == "psnr")
-LPIPS = next(column for column in COLUMNS if column.key == "lpips_alex")
 
 
 @pytest.fixture
@@ -132,6 +131,20 @@ def test_noise_is_that_of_welchs_test():
     lines = spread([make_row("nlmeans", "a", 31.0, run="f"), *_seeded(best, "grad")])
     equal = stats.ttest_1samp(best, 31.0).pvalue > 0.05
     assert marks(lines, PSNR) == ["noise" if equal else "", "best"]
+
+
+def test_noise_counts_the_seeds_that_have_a_value():
+    """The third seed of `grad` was scored without LPIPS: two values, one degree of freedom."""
+    best, near = [0.10, 0.11], [0.14, 0.141, 0.142]
+    rows = [
+        row | {"lpips_alex": value}
+        for loss, values in (("grad", [*best, None]), ("l1", near))
+        for row, value in zip(_seeded([30.0] * 3, loss), values, strict=True)
+    ]
+    lines = spread(rows)
+    assert [(line["seeds"], line["lpips_alex_seeds"]) for line in lines] == [(3, 2), (3, 3)]
+    assert stats.ttest_ind(best, near, equal_var=False).pvalue > 0.05
+    assert marks(lines, LPIPS) == ["best", "noise"]
 
 
 def test_means_over_other_clips_are_ranked_apart():

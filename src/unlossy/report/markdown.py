@@ -19,6 +19,7 @@ from unlossy.report.rows import (
     find_runs,
     grouped,
     label,
+    newest,
     read_json,
 )
 from unlossy.report.table import (
@@ -122,7 +123,7 @@ def draw_clips(rows: Sequence[Row], out: Path) -> list[str]:
     parts = ["## What every clip gained\n"]
     for (source, degradation), members in grouped(rows, "source", "degradation").items():
         shown = {
-            label(found[-1]): list(grouped(found, "run").values())[-1]
+            label(found[-1]): newest(found)
             for found in paired.compared(members)[0]
             if found[-1]["model"] != INPUT
         }

@@ -9,14 +9,11 @@ from pathlib import Path
 from unlossy.report.charts import gains_chart, rate_distortion_chart, steps_chart
 from unlossy.report.markup import Markup, choice, element, joined
 from unlossy.report.paired import compared
-from unlossy.report.plots import TITLES, curves_of
-from unlossy.report.rows import Row, grouped, label, number
-from unlossy.report.table import spread
+from unlossy.report.plots import TITLES, curves_of, metrics_of
+from unlossy.report.rows import Row, grouped, label, newest, number
+from unlossy.report.table import LPIPS, PSNR, spread
 
-RATE_METRICS = (
-    ("psnr", "PSNR, dB (higher is better)"),
-    ("lpips_alex", "LPIPS (lower is better)"),
-)
+RATE_METRICS = ((PSNR, "PSNR, dB (higher is better)"), (LPIPS, "LPIPS (lower is better)"))
 
 
 def charts(rows: Sequence[Row], root: Path) -> Markup:
@@ -38,14 +35,12 @@ def charts(rows: Sequence[Row], root: Path) -> Markup:
 
 def _steps(rows: Sequence[Row], root: Path) -> Markup:
     curves = curves_of(rows, root)
-    found = {metric for _, metrics in curves for metric in metrics}
-    ordered = [*(each for each in TITLES if each in found), *sorted(found - TITLES.keys())]
     drawn = [
         steps_chart(
             [(name, metrics[metric]) for name, metrics in curves if metric in metrics],
             TITLES.get(metric, metric),
         )
-        for metric in ordered
+        for metric in metrics_of(curves)
     ]
     return _group("Validation against steps", drawn)
 
@@ -53,23 +48,21 @@ def _steps(rows: Sequence[Row], root: Path) -> Markup:
 def _rates(source: str, rows: Sequence[Row]) -> Markup:
     """Return a chart per metric, and set of clips, where that was degraded in several ways.
 
-    Of the filters those are drawn that are the best of one degradation at least.
+    Of the filters those are drawn that are the best of one degradation at least, in that metric.
     """
-    shown = {
-        label(model[0])
-        for members in grouped(rows, "degradation").values()
-        for model in compared(members)[0]
-    }
-    known = [
-        line for line in spread(rows) if number(line, "bpp") is not None and label(line) in shown
-    ]
+    known = [line for line in spread(rows) if number(line, "bpp") is not None]
     drawn = []
-    for (key, title), lines in product(RATE_METRICS, grouped(known, "clip_set").values()):
+    for (metric, title), lines in product(RATE_METRICS, grouped(known, "clip_set").values()):
         if len({line["degradation"] for line in lines}) < 2:
             continue
+        shown = {
+            label(model[0])
+            for members in grouped(rows, "degradation").values()
+            for model in compared(members, metric)[0]
+        }
         series: dict[str, list[tuple[float, float, str]]] = {}
         for line in lines:
-            if (value := number(line, key)) is not None:
+            if label(line) in shown and (value := number(line, metric.key)) is not None:
                 point = (line["bpp"], value, line["degradation"])
                 series.setdefault(label(line), []).append(point)
         drawn.append(rate_distortion_chart(series, "bits per pixel", title))
@@ -83,8 +76,11 @@ def _gains(source: str, rows: Sequence[Row]) -> Markup:
     for (degradation,), members in trained.items():
         drawn = []
         for recipe in grouped(members, "model", "loss", "setting").values():
-            newest = list(grouped(recipe, "run").values())[-1]
-            gains = [(r["clip"], gain) for r in newest if (gain := number(r, "gain")) is not None]
+            gains = [
+                (row["clip"], gain)
+                for row in newest(recipe)
+                if (gain := number(row, "gain")) is not None
+            ]
             drawn.append(gains_chart(gains, label(recipe[0])))
         parts.append(
             _group(f"{source}, {degradation}: what every clip gained over the input", drawn)

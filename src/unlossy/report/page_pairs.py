@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Literal
 
 from unlossy.report.markup import Cell, Head, Markup, choice, element, joined, table
@@ -21,16 +22,15 @@ def pairs(found: Sequence[Comparison]) -> Markup:
 
     Of more than `MOST_PAIRS` pairs those with the best of the metric are shown.
     """
-    columns = [column for column in EVERY if any(c.column == column.key for c in found)]
+    groups = defaultdict(list)
+    for column, each in product(EVERY, found):
+        if each.column == column.key:
+            groups[column, each.source, each.degradation].append(each)
+    columns = list(dict.fromkeys(column for column, _, _ in groups))
     parts = []
-    for column in columns:
-        groups: dict[tuple[str, str], list[Comparison]] = {}
-        for each in found:
-            if each.column == column.key:
-                groups.setdefault((each.source, each.degradation), []).append(each)
-        for (source, degradation), members in groups.items():
-            made = _pairs(members, column, f"{source}, {degradation}: {titled(column)}")
-            parts.append(part(made, source, pair=column.key))
+    for (column, source, degradation), members in groups.items():
+        made = _pairs(members, column, f"{source}, {degradation}: {titled(column)}")
+        parts.append(part(made, source, pair=column.key))
     sources = list(dict.fromkeys(each.source for each in found))
     controls = element(
         "div",

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from unlossy.report.rows import INPUT, Row, grouped, label, number
 from unlossy.report.table import COLUMNS as SHOWN
-from unlossy.report.table import FLICKER, PICTURES, Column
+from unlossy.report.table import FLICKER, PICTURES, PSNR, Column
 
 KEYS = ("psnr", "psnr_all", "psnr_clip", "ssim", "lpips_alex", "flicker_flat", "tlp", "nll")
 COLUMNS = tuple(column for column in (*SHOWN, *FLICKER, *PICTURES) if column.key in KEYS)
@@ -257,23 +257,24 @@ def table(
     return "\n".join(text)
 
 
-def compared(rows: Sequence[Row]) -> tuple[list[list[Row]], int]:
+def compared(rows: Sequence[Row], by: Column = PSNR) -> tuple[list[list[Row]], int]:
     """Return the rows per model, trained ones first, and how many are trained.
 
-    Behind them come the filter of the highest mean PSNR, and the input.
+    Behind them come the filter that is the best of a column, and the input.
     """
     models = list(grouped(rows, "model", "loss", "setting").values())
     trained = [members for members in models if members[0]["loss"]]
     fixed = [members for members in models if not members[0]["loss"]]
     before = [members for members in fixed if members[0]["model"] == INPUT]
     filters = [members for members in fixed if members[0]["model"] != INPUT]
-    best = sorted(filters, key=_mean_psnr)[-1:]
+    best = sorted(filters, key=lambda members: _merit(members, by))[-1:]
     return [*trained, *best, *before], len(trained)
 
 
-def _mean_psnr(rows: Sequence[Row]) -> float:
-    values = [value for row in rows if (value := number(row, "psnr")) is not None]
-    return fmean(values) if values else -math.inf
+def _merit(rows: Sequence[Row], column: Column) -> float:
+    """Return the mean of a column, of which more is better."""
+    values = [value for row in rows if (value := number(row, column.key)) is not None]
+    return column.better * fmean(values) if values else -math.inf
 
 
 def _asked(rows: Iterable[Row], column: Column) -> bool:

@@ -49,6 +49,12 @@ def curves_of(rows: Iterable[Row], root: Path) -> list[tuple[str, dict[str, Curv
     return [(label(found[-1]), read_curves(root / run)) for (run,), found in trained.items()]
 
 
+def metrics_of(runs: Iterable[tuple[str, Mapping[str, Curve]]]) -> list[str]:
+    """Return the metrics that any run has a curve of, in the order they are drawn in."""
+    found = {metric for _, curves in runs for metric in curves}
+    return [*(metric for metric in TITLES if metric in found), *sorted(found - TITLES.keys())]
+
+
 def plot_steps(runs: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> bool:
     """Draw a panel per validation metric and a line per run; runs of one recipe share a colour.
 
@@ -59,9 +65,7 @@ def plot_steps(runs: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> b
     Returns:
         Whether there was anything to draw.
     """
-    found = {metric for _, curves in runs for metric in curves}
-    metrics = [*(metric for metric in TITLES if metric in found), *sorted(found - TITLES.keys())]
-    if not metrics:
+    if not (metrics := metrics_of(runs)):
         return False
     labels = dict.fromkeys(label for label, _ in runs)
     colors = {label: colormaps["tab10"](place % 10) for place, label in enumerate(labels)}

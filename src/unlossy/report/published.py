@@ -7,13 +7,16 @@
     a is ahead <!-- paired rows.csv pairs="a - b" columns=psnr -->(what it writes)<!-- /paired -->
 
 The file lies beside the Markdown. `table` has a line per model, means over clips and then over
-seeds, the best of a column bold; `paired` one per pair, by the bootstrap of `paired.py`. A region
-without a line break inside holds the one comparison that it asks for, to be read in a sentence.
+seeds, the best of a column bold; `paired` one per pair, by the bootstrap of `paired.py`, of a file
+with a column `loss`: rows where it is not empty are of a trained model. A region without a line
+break inside holds the one comparison that it asks for, to be read in a sentence.
 
     models    which, in this order; `name = shown as`; all if left out. A name is the model's in
               the file, with loss and setting where it needs them to be the only one
     columns   `key`, `key:.3f = title`, or `{key:.2f} ({other:.2f}) = title`: of the latter the
-              first number alone where another is missing
+              first number alone where another is missing. From two seeds on ± their deviation
+              stands behind a number that has a better and a worse, and behind the first one of
+              the latter, 31.78 ± 0.02 (31.39), unless it names a `key_seeds_std` itself
     across    `degradation: gif = D = 1 | ...`: a block of columns for each value of a column
     pairs     `a - b | c - d`; every pair of the models if left out
     title     at the head of the first column; may name `{clips}`, `{frames}` of the first line
@@ -46,7 +49,7 @@ REGION = re.compile(
 )
 OPTIONS = ("models", "columns", "across", "pairs", "title")
 NOT_AVERAGED = {"frames", "exact", "seed", "clips", "canvases"}
-FIELD = re.compile(r"{(\w+)(?::([^}]*))?}")
+FIELD = re.compile(r"{(\w+)(?::([^{}]*))?}")
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,16 @@ def refreshed(path: Path) -> str:
 
     def made(match: re.Match[str]) -> str:
         inline = "\n" not in match["body"]
+        place = f"{path}, {' '.join(match['head'].split())}"
         try:
             text = _made(_region(match, path, inline))
         except UserError as error:
-            raise UserError(f"{path}, {' '.join(match['head'].split())}: {error}") from error
+            raise UserError(f"{place}: {error}") from error
+        except ValueError as error:
+            raise UserError(
+                f"{place}: cannot be made of {match['file']} ({error}); ask for columns of "
+                "numbers, digits written as .2f."
+            ) from error
         body = text if inline else f"\n\n{text}\n\n"
         return f"{match['head']}{body}{match['tail']}"
 
@@ -95,7 +104,11 @@ def stale(root: Path) -> list[Path]:
 
 def _region(match: re.Match[str], path: Path, inline: bool) -> Region:
     options: dict[str, str] = {}
-    for word in shlex.split(match["options"]):
+    try:
+        words = shlex.split(match["options"])
+    except ValueError as error:
+        raise UserError('a quote is left open; write key="two words".') from error
+    for word in words:
         key, sign, value = word.partition("=")
         if not sign:
             raise UserError(f'{word} is no option; write key=value, or key="two words".')
@@ -124,23 +137,34 @@ def _rows(region: Region) -> list[Row]:
             rows = list(csv.DictReader(file))
     except OSError as error:
         raise UserError(f"cannot read {region.file.name} ({error.strerror}).") from error
+    if not rows:
+        raise UserError(f"{region.file.name} has no rows.")
+    if any(None in row or None in row.values() for row in rows):
+        raise UserError(f"a line of {region.file.name} has more or fewer cells than its head.")
+    if "model" not in rows[0]:
+        raise UserError(f"{region.file.name} has no column model.")
+    if region.kind == "paired" and "loss" not in rows[0]:
+        raise UserError(
+            f"{region.file.name} has no column loss, which tells trained rows, where it is not "
+            "empty, from others; add it."
+        )
     for key, value in region.kept.items():
-        if rows and key not in rows[0]:
+        if key not in rows[0]:
             raise UserError(f"{key} is neither an option nor a column of {region.file.name}.")
         rows = [row for row in rows if row[key] == value]
         if not rows:
             raise UserError(f"no row has {key}={value}.")
+    texts = {*TEXT, _across(region)[0]}
     found: list[Row] = [
-        dict.fromkeys(TEXT, "") | {key: _cell(key, cell) for key, cell in row.items()}
+        dict.fromkeys(TEXT, "")
+        | {key: cell if key in texts else _cell(cell) for key, cell in row.items()}
         for row in rows
     ]
     add_gains(found)
     return found
 
 
-def _cell(key: str, cell: str) -> str | float | None:
-    if key in TEXT:
-        return cell
+def _cell(cell: str) -> str | float | None:
     try:
         return float(cell) if cell else None
     except ValueError:
@@ -193,10 +217,10 @@ def _columns(region: Region, rows: Sequence[Row]) -> list[Column]:
         return list(paired.COLUMNS) if region.kind == "paired" else filled(rows, STANDARD)
     found = []
     for asked, title in _listed(region.options["columns"]).items():
-        fields = FIELD.findall(asked) or [(*asked.partition(":")[::2],)]
+        fields = _fields(asked) or [(*asked.partition(":")[::2],)]
+        for name, _ in fields:
+            _check_column(region, rows, name.removesuffix("_seeds_std"), known)
         key, form = fields[0]
-        if not any(key in row for row in rows) and key not in known:
-            raise UserError(f"{region.file.name} has no column {key}.")
         column = known.get(key, Column(key, key, ".3f", 0))
         form = asked if "{" in asked else form or column.form
         title = column.title if title == asked else title
@@ -204,26 +228,81 @@ def _columns(region: Region, rows: Sequence[Row]) -> list[Column]:
     return found
 
 
+def _check_column(
+    region: Region, rows: Iterable[Row], name: str, known: Mapping[str, Column]
+) -> None:
+    """Check that a column holds numbers; that of a known metric may hold nothing.
+
+    Raises:
+        UserError: it does not.
+    """
+    values = [row[name] for row in rows if row.get(name) is not None]
+    if any(isinstance(value, str) for value in values) or not (values or name in known):
+        raise UserError(f"{region.file.name} has no column {name} of numbers.")
+
+
+def _fields(template: str) -> list[tuple[str, str]]:
+    """Return name and digits of every `{name:digits}` of a text.
+
+    Raises:
+        UserError: it has other braces.
+    """
+    if set("{}") & set(FIELD.sub("", template)):
+        raise UserError(f"{template} has braces that name no column; write {{psnr:.2f}}.")
+    return FIELD.findall(template)
+
+
+def _across(region: Region) -> tuple[str, dict[str, str]]:
+    """Return the column of `across` and how each value is shown; no column without it."""
+    key, _, values = region.options.get("across", "").partition(":")
+    return key.strip(), _listed(values)
+
+
+def _blocks(region: Region, rows: Sequence[Row]) -> dict[str, Sequence[Row]]:
+    """Return the rows of each block of columns by its title.
+
+    Raises:
+        UserError: there is no such column, or no row for a block.
+    """
+    if "across" not in region.options:
+        return {"": rows}
+    key, values = _across(region)
+    if key not in rows[0]:
+        raise UserError(f'{region.file.name} has no column "{key}" to make blocks across.')
+    blocks: dict[str, Sequence[Row]] = {}
+    for value, shown in values.items():
+        blocks[shown] = [{**row, key: ""} for row in rows if row[key] == value]
+        if not blocks[shown]:
+            raise UserError(f"no row has {key}={value}, which across makes a block of.")
+    return blocks
+
+
+def _title(region: Region, line: Row) -> str:
+    """Return what stands at the head of the first column.
+
+    Raises:
+        UserError: it names what a line has not.
+    """
+    title = region.options.get("title", "model")
+    for name, _ in _fields(title):
+        if line.get(name) is None:
+            raise UserError(f"title names {{{name}}}; it may name {{clips}} and {{frames}}.")
+    return title.format(**line)
+
+
 def _table(region: Region, rows: Sequence[Row]) -> str:
     """Return the Markdown table of a region, a block of columns per value of `across`."""
-    key, _, values = region.options.get("across", "").partition(":")
-    blocks = {"": rows}
-    if key:
-        blocks = {
-            shown: [{**row, key: ""} for row in rows if row.get(key) == value]
-            for value, shown in _listed(values).items()
-        }
-    lines = {block: _lines(members) for block, members in blocks.items()}
+    lines = {block: _lines(members) for block, members in _blocks(region, rows).items()}
     names = _names(region, list(dict.fromkeys(name for each in lines.values() for name in each)))
     first = [*next(iter(lines.values())).values()]
-    columns = _columns(region, first)
-    head = region.options.get("title", "model").format(**(first[0] if first else {}))
-    table = [[head], *([shown] for shown in names.values())]
+    columns = _columns(region, [line for each in lines.values() for line in each.values()])
+    table = [[_title(region, first[0])], *([shown] for shown in names.values())]
     for block, members in lines.items():
         for column in columns:
             named = block and len(columns) == 1
             table[0].append(block if named else f"{block} {column.title}".strip())
-            chosen = [members[name] for name in names if name in members]
+            if not (chosen := [members[name] for name in names if name in members]):
+                raise UserError(f"there is no row of these models for the block {block}.")
             texts = {
                 label(line): _text(line, column, m)
                 for line, m in zip(chosen, marks(chosen, column), strict=True)
@@ -237,22 +316,36 @@ def _table(region: Region, rows: Sequence[Row]) -> str:
 def _lines(rows: Iterable[Row]) -> dict[str, Row]:
     """Return the mean of every number over clips and seeds, by the label of the model."""
     rows = [{**row, "source": ""} for members in _by_model(rows).values() for row in members]
-    numbers = {key for row in rows for key, value in row.items() if isinstance(value, float)}
+    cells = [(key, cell) for row in rows for key, cell in row.items() if cell is not None]
+    numbers = {key for key, _ in cells} - {key for key, cell in cells if isinstance(cell, str)}
     means = (*MEANS, *sorted(numbers - NOT_AVERAGED - {*MEANS}))
     return {label(line): line for line in spread(rows, means)}
 
 
 def _text(line: Row, column: Column, mark: str) -> str:
-    """Return a cell; of a template the first number alone where another is missing."""
+    """Return a cell, set as its mark wants it."""
     if "{" not in column.form:
         text = cell_text(line, column)
     elif number(line, column.key) is None:
         text = ""
     else:
-        fields = FIELD.findall(column.form)
-        whole = all(number(line, key) is not None for key, _ in fields)
-        text = column.form.format(**line) if whole else f"{line[column.key]:{fields[0][1]}}"
+        text = _filled(line, column)
     return {"": "{}", "best": "**{}**", "noise": "{} ~"}[mark].format(text) if text else ""
+
+
+def _filled(line: Row, column: Column) -> str:
+    """Return a template with its numbers, ± of the seeds behind the first.
+
+    That first number stands alone where another is missing.
+    """
+    fields, first = _fields(column.form), next(FIELD.finditer(column.form))
+    before, after = column.form[: first.start()], column.form[first.end() :]
+    if any(number(line, key) is None for key, _ in fields):
+        before = after = ""
+    said = any(key.endswith("_seeds_std") for key, _ in fields)
+    key, digits = f"{column.key}_seeds_std", fields[0][1].lstrip("+")
+    deviation = "" if said or number(line, key) is None else f" ± {line[key]:{digits}}"
+    return f"{before}{first[0]}{deviation}{after}".format(**line)
 
 
 def _pairs(region: Region, rows: Iterable[Row]) -> tuple[dict[str, str], list[paired.Comparison]]:

@@ -252,6 +252,12 @@ def collect(root: Path) -> list[Row]:
     return [row for rows in results.values() for row in rows]
 
 
+def newest(rows: Iterable[Row]) -> list[Row]:
+    """Return of `collect`'s rows those of the newest run among them, by its folder's name."""
+    runs = grouped(rows, "run")
+    return runs[max(runs, key=lambda run: (Path(*run).name, run))]
+
+
 def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:
     """Return the rows by the values of `keys`, in order of first appearance."""
     groups = defaultdict(list)

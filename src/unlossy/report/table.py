@@ -61,15 +61,17 @@ class Column:
     beside: str = ""
 
 
+PSNR = Column("psnr", "PSNR", ".2f", 1)
+LPIPS = Column("lpips_alex", "LPIPS", ".4f", -1)
 COLUMNS = (
-    Column("psnr", "PSNR", ".2f", 1),
+    PSNR,
     Column("gain", "gain", "+.2f", 1),
     Column("psnr_median", "median", ".2f", 1),
     Column("psnr_min", "minimum", ".2f", 1),
     Column("psnr_all", "PSNR all", ".2f", 1, beside="psnr_clip"),
     Column("psnr_clip", "PSNR clip", ".2f", 1),
     Column("ssim", "SSIM", ".4f", 1),
-    Column("lpips_alex", "LPIPS", ".4f", -1),
+    LPIPS,
     Column("share_below_input", "below", ".0%", -1),
     Column("seconds_per_frame", "s/frame", ".3f", 0),
 )
@@ -150,7 +152,8 @@ def spread(rows: Iterable[Row], means: Sequence[str] = MEANS) -> list[Row]:
     """Return one line per model as `summarise`, averaged over the seeds of `collect`'s rows.
 
     The input comes first, then what was not trained. Adds `seeds` and, from two seeds on,
-    `<column>_seeds_std` for every column of `COLUMNS` and `means`.
+    `<column>_seeds_std` for every column of `COLUMNS` and `means`, with `<column>_seeds`: of how
+    many seeds, those that have a value.
     """
     by_run = [
         line
@@ -164,7 +167,7 @@ def spread(rows: Iterable[Row], means: Sequence[str] = MEANS) -> list[Row]:
             values = [value for seed in seeds if (value := number(seed, column)) is not None]
             line[column] = fmean(values) if values else None
             if len(values) > 1:
-                line[f"{column}_seeds_std"] = stdev(values)
+                line |= {f"{column}_seeds_std": stdev(values), f"{column}_seeds": len(values)}
         lines.append(line)
     return sorted(lines, key=lambda line: (line["model"] != INPUT, bool(line["loss"])))
 
@@ -205,11 +208,8 @@ def _noise(a: Row, b: Row, column: Column) -> float:
     """
     trained = [line for line in (a, b) if line["loss"]]
     stds = [number(line, f"{column.key}_seeds_std") for line in trained]
-    parts = [
-        (std**2 / line["seeds"], line["seeds"] - 1)
-        for std, line in zip(stds, trained, strict=True)
-        if std
-    ]
+    counts = [line.get(f"{column.key}_seeds", 0) for line in trained]
+    parts = [(std**2 / n, n - 1) for std, n in zip(stds, counts, strict=True) if std]
     if None in stds or not parts:
         return 0.0
     variance = math.fsum(part for part, _ in parts)
