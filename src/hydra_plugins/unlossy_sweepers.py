@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # importing them would cost every start of Hydra seconds
 
     from unlossy.training.sweeps import Record, Sweep
 
+UNPRUNED = {"_target_": "optuna.pruners.NopPruner"}
+
 
 def task(sweep: Sweep, cfg: DictConfig) -> Record:
     """Do a job, in whichever process the launcher started for it."""
@@ -154,7 +156,7 @@ class OptunaSweeper(_Sweeper):
         n_trials: of all processes together.
         storage: URL of a database; None is `study.db` in the sweep's folder.
         sampler: node of the sampler.
-        pruner: node of the pruner.
+        pruner: node of the pruner; None prunes nothing.
         seed: of the sampler.
     """
 
@@ -164,14 +166,14 @@ class OptunaSweeper(_Sweeper):
         n_trials: int,
         storage: str | None,
         sampler: DictConfig,
-        pruner: DictConfig,
+        pruner: DictConfig | None,
         seed: int,
     ) -> None:
         super().__init__(params)
         self.n_trials = n_trials
         self.storage = storage
         self.sampler = sampler
-        self.pruner = pruner
+        self.pruner = OmegaConf.create(UNPRUNED) if pruner is None else pruner
         self.seed = seed
 
     def run(self, folder: Path, overrides: Sequence[Override]) -> int:
@@ -195,7 +197,7 @@ class OptunaSweeper(_Sweeper):
             key_of,
             line_of,
         )
-        from unlossy.training.sweeps import Sweep, objective_of, write_csv
+        from unlossy.training.sweeps import Sweep, logged, objective_of, write_csv
         from unlossy.training.trainers import console
 
         space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
@@ -215,24 +217,26 @@ class OptunaSweeper(_Sweeper):
             n_trials=self.n_trials,
             direction="maximize" if watched.mode == "max" else "minimize",
             sampler=self.sampler,
+            pruner=self.pruner,
             seed=self.seed,
             settings=digest([*fixed, *(line_of(o) for o in overrides if o.is_sweep_override())]),
         )
         folder.mkdir(parents=True, exist_ok=True)
         console.print(f"sweep folder: {folder}, {self.n_trials} trials, for {watched.name}")
 
-        works = False  # whether the launcher does: with one that never did, no trial is lost
+        works = False  # whether the launcher is known to: with one that never did, no trial is lost
 
         def launch(trial: Trial) -> Record:
             nonlocal works
             told = {"storage": search.storage, "study": search.name, "number": trial.number}
-            told["pruner"] = OmegaConf.to_container(self.pruner)
+            told["pruner"] = OmegaConf.to_container(search.pruner)
             sweep = Sweep(folder, tuple(space), self.n_trials, self.alone(), told)
             job = [*fixed, *parameters(trial)]
+            before = logged(folder)
             records, reason = self.launch(sweep, [job], trial.number)
-            if not records and not works:
+            works = works or bool(records) or logged(folder) != before
+            if not works:
                 raise UserError(f"{reason}; once it works, the same command goes on.")
-            works = True
             record = records[0] if records else failed_trial(search, trial, reason)
             write_csv(folder)
             return record

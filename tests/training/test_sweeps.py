@@ -262,7 +262,7 @@ def test_every_choice_of_a_search_is_tried_before_it_starts():
 def test_a_sweep_that_is_typed_again_has_its_folder():
     def folder(*overrides: str, chosen: str | None = None) -> Path:
         choices = {"runtime": {"choices": {"sweep": chosen}}}
-        config = OmegaConf.create({"run_root": "runs", "hydra": choices})
+        config = OmegaConf.create({"run_root": "runs", "name": "mine", "hydra": choices})
         return sweep_overrides.folder_of(config, parsed(*overrides))
 
     one = folder("loss=l1,grad", "seed=0,1")
@@ -270,6 +270,15 @@ def test_a_sweep_that_is_typed_again_has_its_folder():
     assert one != folder("loss=l1,grad", "seed=0,2")
     assert folder("loss=l1,grad", "name=mine") == Path("runs/mine")
     assert folder("sweep=ccdnet_loss", chosen="ccdnet_loss") == Path("runs/ccdnet_loss")
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "/tmp/a", "a\\b", "", None, 1])
+def test_a_sweep_has_a_name_that_a_single_run_could_have(name):
+    choices = {"runtime": {"choices": {"sweep": "ccdnet_loss"}}}
+    config = OmegaConf.create({"run_root": "runs", "name": name, "hydra": choices})
+    with pytest.raises(UserError, match=r"^name=.* is no folder's name"):
+        sweep_overrides.folder_of(config, parsed("seed=0,1", "name=any"))
+    assert sweep_overrides.folder_of(config, parsed("seed=0,1")) == Path("runs/ccdnet_loss")
 
 
 @pytest.mark.parametrize(
@@ -285,6 +294,13 @@ def test_a_sweep_that_is_typed_again_has_its_folder():
 def test_what_is_searched_is_written_in_the_grammar_of_hydra(override, expected):
     (one,) = parsed(override)
     assert sweep_overrides.distribution(one) == expected
+
+
+@pytest.mark.parametrize("nothing", ["tag(log,interval(0,1))", "interval(2,1)", "range(5,1)"])
+def test_what_holds_nothing_to_search_is_one_sentence(nothing):
+    (one,) = parsed(f"x={nothing}")
+    with pytest.raises(UserError, match=r"^x=.* cannot be searched: [^\n]*\.$"):
+        sweep_overrides.distribution(one)
 
 
 @pytest.mark.parametrize(
@@ -358,6 +374,7 @@ def test_the_door_runs_a_grid_and_reports_what_failed(trainings, door, tmp_path)
         (["-m", "seed=0,1", "ckpt=last"], ["ckpt=last", "typed again"]),
         (["-m", "seed=0,1", "trainer=ddp"], ["hydra/launcher=slurm", "trainer.devices=1"]),
         (["sweep=wandb/ccdnet_grid"], ["wandb sweep", "ccdnet_grid.yaml, then wandb agent ID"]),
+        (["-m", "seed=0,1", "name=../../out"], ["name=../../out", "without slashes"]),
         (["-m", "hydra/sweeper=optuna", "seed=1"], ["nothing to search"]),
         (["-m", "hydra/sweeper=optuna", "optimizer.lrr=interval(1,2)"], ["optimizer.lr"]),
     ],
@@ -369,7 +386,7 @@ def test_a_sweep_that_cannot_be_is_one_sentence(trainings, door, tmp_path, argum
     assert said.count("\n") == 1
     assert all(word in said for word in words), said
     assert not trainings.done
-    assert not (tmp_path / "runs").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "slurm", "ray"])
@@ -519,6 +536,16 @@ def test_a_damaged_record_counts_as_none(trainings, tmp_path):
     with pytest.warns(UserWarning, match="no record"):
         assert job(tmp_path, 1).objective == 31.0
     assert len(read_records(tmp_path)) == 1
+
+
+def test_a_record_that_another_process_takes_away_is_passed_over(trainings, tmp_path):
+    first = job(tmp_path, 1)
+    gone = tmp_path / "jobs" / "gone.json"
+    gone.symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
+    assert read_records(tmp_path) == [first]
+    assert job(tmp_path, 2).status == "finished"
+    with write_csv(tmp_path).open() as file:
+        assert [row["seed"] for row in csv.DictReader(file)] == ["1", "2"]
 
 
 def test_a_launcher_that_gives_up_names_what_is_missing(trainings, door, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from hydra_plugins.unlossy_sweepers import OptunaSweeper
 from unlossy.errors import UserError
 from unlossy.training import sweeps
+from unlossy.training.configs import build
 from unlossy.training.pruning import SPARED, PrunedError, Pruning
 from unlossy.training.studies import ERROR, TRIES, Search, best_trial, open_storage, run_trials
 from unlossy.training.sweep_overrides import parse
@@ -25,6 +26,7 @@ from unlossy.training.sweeps import Record, Watched, keep, read_records
 SAMPLER = OmegaConf.create(
     {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 4, "constant_liar": True}
 )
+PRUNER = OmegaConf.create({"_target_": "optuna.pruners.MedianPruner"})
 LR = "optimizer.lr"
 
 
@@ -49,6 +51,7 @@ def search(folder: Path, trials: int, **changes) -> Search:
         "n_trials": trials,
         "direction": "maximize",
         "sampler": SAMPLER,
+        "pruner": PRUNER,
         "seed": 7,
         "settings": "model=ccdnet",
     }
@@ -191,7 +194,10 @@ class Sweeper(OptunaSweeper):
         return True
 
     def launch(self, sweep, jobs, first):
-        if self.lives.pop(0) == "lost":
+        life = self.lives.pop(0)
+        if life in ("lost", "killed"):
+            if life == "killed":  # while it trained
+                (sweep.folder / "jobs" / f"{first:08x}.log").write_text("step 3")
             return [], "The launcher gave up: TerminatedWorkerError: killed"
         job = Record(f"{first:08x}", "finished", 30, "", 1, "", {}, ["x"], sweep.trial["number"])
         keep(job, sweep.folder)
@@ -200,7 +206,7 @@ class Sweeper(OptunaSweeper):
 
 def test_a_launcher_that_gives_up_and_a_space_that_changes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sweeps, "objective_of", lambda cfg: Watched("val/psnr", "max"))
-    sweeper = Sweeper({}, 3, None, SAMPLER, SAMPLER, 0)
+    sweeper = Sweeper({}, 3, None, SAMPLER, PRUNER, 0)
     sweeper.lives = ["lost"]  # nothing is known to work: nothing is tried, and no trial lost
     with pytest.raises(UserError, match="The launcher gave up: TerminatedWorkerError"):
         sweeper.run(tmp_path, parse(["x=interval(0,1)"]))
@@ -212,6 +218,25 @@ def test_a_launcher_that_gives_up_and_a_space_that_changes(tmp_path, monkeypatch
     assert "TerminatedWorkerError" in (tmp_path / "sweep.csv").read_text()
     with pytest.raises(UserError, match="other settings"):
         sweeper.run(tmp_path, parse(["x=tag(log,interval(0.1,1))"]))
+
+
+def test_a_first_trial_that_is_killed_ends_no_search_and_one_that_never_began_is_not_lost(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sweeps, "objective_of", lambda cfg: Watched("val/psnr", "max"))
+
+    def join(trials: int, *lives: str) -> int:
+        worker = Sweeper({}, trials, None, SAMPLER, PRUNER, 0)
+        worker.lives = list(lives)
+        return worker.run(tmp_path, parse(["x=interval(0,1)"]))
+
+    assert join(2, "killed", "well") == 0
+    assert join(4, "killed", "well") == 0
+    with pytest.raises(UserError, match="TerminatedWorkerError: killed; once it works"):
+        join(6, "lost")
+    records = sorted(read_records(tmp_path), key=lambda record: record.trial)
+    assert [record.status for record in records] == ["failed", "finished"] * 2
+    assert all("TerminatedWorkerError" in record.error for record in records[::2])
 
 
 def test_a_search_that_goes_on_draws_what_an_unbroken_one_draws(tables, tmp_path):
@@ -243,6 +268,55 @@ def test_a_storage_that_cannot_be_is_refused(tmp_path, storage, word):
     with pytest.raises(UserError, match=word) as refused:
         search(tmp_path, 1, storage=storage)
     assert "secret" not in str(refused.value)
+
+
+def classed(target: str, **options: object):
+    return OmegaConf.create({"_target_": target, **options})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        *(({"n_trials": n}, f"n_trials={n} does not") for n in (0, -1, "abc", None, True, 2.5)),
+        *(({"seed": seed}, f"seed={seed} does not") for seed in ("abc", None, -1, 0.5)),
+        ({"storage": 5}, "sqlite:///"),
+        ({"sampler": None}, "sampler is None"),
+        ({"sampler": "tpe"}, "sampler is tpe"),
+        ({"sampler": PRUNER}, "does not take these options"),  # it has no seed
+        ({"sampler": classed("optuna.samplers.TPE")}, "optuna.samplers.TPE: "),
+        ({"sampler": classed("optuna.samplers.TPESampler", n_startup_trials="abc")}, "cannot draw"),
+        ({"sampler": classed("optuna.samplers.BruteForceSampler")}, "step must be given"),
+        ({"pruner": "median"}, "pruner is median"),
+        ({"pruner": classed("builtins.dict")}, "pruner is builtins.dict"),
+        ({"pruner": classed("optuna.pruners.Median")}, "optuna.pruners.Median: "),
+        ({"pruner": classed("optuna.pruners.MedianPruner", n_warmup_steps=-1)}, "negative"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_is_made(
+    tmp_path, monkeypatch, change, words
+):
+    monkeypatch.setattr(sweeps, "objective_of", lambda cfg: Watched("val/psnr", "max"))
+    sound = {"n_trials": 1, "storage": None, "sampler": SAMPLER, "pruner": PRUNER, "seed": 0}
+    sweeper = Sweeper({}, **{**sound, **change})
+    with pytest.raises(UserError, match=words) as refused:
+        sweeper.run(tmp_path / "s", parse(["x=interval(0,1)"]))
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_search_without_a_pruner_gives_nobody_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "objective_of", lambda cfg: Watched("val/psnr", "max"))
+    pruners = []
+
+    class Told(Sweeper):
+        def launch(self, sweep, jobs, first):
+            pruners.append(build(OmegaConf.create(sweep.trial["pruner"])))
+            return super().launch(sweep, jobs, first)
+
+    sweeper = Told({}, 1, None, SAMPLER, None, 0)
+    sweeper.lives = ["well"]
+    assert sweeper.run(tmp_path, parse(["x=interval(0,1)"])) == 0
+    assert [type(pruner) for pruner in pruners] == [optuna.pruners.NopPruner]
 
 
 def test_a_hopeless_trial_is_given_up_from_any_process(tmp_path):
@@ -280,7 +354,7 @@ def test_a_hopeless_trial_is_given_up_from_any_process(tmp_path):
 
 def test_the_command_of_the_best_trial_has_its_parameters_and_no_budget(monkeypatch):
     params = {"model": "ccdnet", "trainer.max_steps": 600, LR: "interval(0,1)"}
-    sweeper = OptunaSweeper(params, 3, None, SAMPLER, SAMPLER, 0)
+    sweeper = OptunaSweeper(params, 3, None, SAMPLER, PRUNER, 0)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     fixed = ["model=ccdnet", "trainer.max_steps=600", "sweep=x", "name=y", "~baselines"]
     fixed += ["test=false", "data.batch=4"]

@@ -1,4 +1,4 @@
-"""From a configuration to what it describes; the one file of this room that knows Hydra.
+"""From a configuration to what it describes; only this and `sweep_overrides` know Hydra here.
 
 Whatever a configuration asks for and cannot have becomes one sentence here.
 """

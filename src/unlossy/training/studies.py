@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -28,6 +28,8 @@ import optuna
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -54,11 +56,14 @@ class Search:
         n_trials: of all processes together.
         direction: of the objective.
         sampler: node of the sampler, built anew for every trial with its seed.
+        pruner: node of the pruner, built within every trial.
         seed: of the sampler.
         settings: stands for the space as it was typed, and what is the same in all trials.
 
     Raises:
-        UserError: the storage is no URL, or holds a password, which every run's card would keep.
+        UserError: a number is out of range or none; a node makes no sampler or pruner, or a sampler
+            that cannot draw from the space; the storage is no URL, or holds a password, which every
+            run's card would keep.
     """
 
     folder: Path
@@ -67,11 +72,19 @@ class Search:
     n_trials: int
     direction: Literal["maximize", "minimize"]
     sampler: DictConfig
+    pruner: DictConfig
     seed: int
     settings: str
 
     def __post_init__(self) -> None:
-        if "://" not in self.storage:
+        for key, least in (("n_trials", 1), ("seed", 0)):
+            value = getattr(self, key)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise UserError(
+                    f"hydra.sweeper.{key}={value} does not work; use a whole number from {least} "
+                    f"on."
+                )
+        if not isinstance(self.storage, str) or "://" not in self.storage:
             raise UserError(
                 f"hydra.sweeper.storage={self.storage} is no URL of a database; write one like "
                 f"sqlite:///study.db or postgresql://HOST/DATABASE."
@@ -81,6 +94,10 @@ class Search:
                 "hydra.sweeper.storage holds a password, which would be written into every run; "
                 "leave it out of the URL and set PGPASSWORD or ~/.pgpass (MySQL: ~/.my.cnf)."
             )
+        with _quiet():
+            _part("pruner", self.pruner)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        _ask(optuna.create_study(), self)  # in memory: a rehearsal
 
     @property
     def name(self) -> str:
@@ -217,10 +234,30 @@ def _next_trial(study: optuna.Study, search: Search) -> Trial | None:
     begun = [t for t in trials if t.state != TrialState.WAITING and t.number not in repeated]
     if len(begun) >= search.n_trials:
         return None
-    seed = search.seed * 1_000_003 + len(trials)
+    return _ask(study, search, len(trials))
+
+
+def _ask(study: optuna.Study, search: Search, number: int = 0) -> Trial:
+    seed = (search.seed * 1_000_003 + number) % 2**32
     with _quiet():
-        study.sampler = build(search.sampler, seed=seed % 2**32)
-        return study.ask(dict(search.space))
+        study.sampler = _part("sampler", search.sampler, seed=seed)
+        try:
+            return study.ask(dict(search.space))
+        except (TypeError, ValueError, ImportError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise UserError(f"{search.sampler._target_} cannot draw a trial: {reason}.") from error
+
+
+def _part(key: Literal["sampler", "pruner"], node: DictConfig, **extra: int) -> Any:
+    """Build a node of the sweeper; whatever was typed may stand in its place."""
+    part = build(node, **extra) if isinstance(node, DictConfig) else None
+    if not isinstance(part, {"sampler": BaseSampler, "pruner": BasePruner}[key]):
+        given = node.get("_target_") if isinstance(node, DictConfig) else node
+        raise UserError(
+            f"hydra.sweeper.{key} is {given}, which is no {key} of Optuna's; choose one by "
+            f"hydra.sweeper.{key}._target_=optuna.{key}s.NAME."
+        )
+    return part
 
 
 def _tell(study: optuna.Study, trial: Trial | FrozenTrial, record: Record) -> None:

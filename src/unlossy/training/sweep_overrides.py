@@ -77,7 +77,18 @@ def distribution(override: Override) -> BaseDistribution:
     """Return what Optuna calls a sweep: `interval(a,b)`, `range(a,b)` or `x,y,z`.
 
     An interval may be `tag(log,...)`, and of whole numbers, `int(interval(16,64))`.
+
+    Raises:
+        UserError: there is nothing in it.
     """
+    try:
+        return _distribution(override)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        raise UserError(f"{line_of(override)} cannot be searched: {reason}.") from error
+
+
+def _distribution(override: Override) -> BaseDistribution:
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,
@@ -92,6 +103,8 @@ def distribution(override: Override) -> BaseDistribution:
         return FloatDistribution(float(low), float(high), log=log)
     if override.is_range_sweep() and isinstance(value, RangeSweep):
         steps = list(value.range())
+        if not steps:
+            raise ValueError("the range is empty")
         if all(isinstance(step, int) for step in steps):
             return IntDistribution(steps[0], steps[-1], step=int(value.step))
         return FloatDistribution(float(steps[0]), float(steps[-1]), step=float(value.step))
@@ -109,16 +122,22 @@ def examples(space: Mapping[str, BaseDistribution]) -> list[list[str]]:
 
 
 def folder_of(config: DictConfig, typed: Sequence[Override]) -> Path:
-    """Return `run_root/NAME`: a typed name, the sweep's file, or a hash of what is typed."""
-    names = [o.value() for o in typed if o.key_or_group == "name"]
+    """Return `run_root/NAME`: a typed name, the sweep's file, or a hash of what is typed.
+
+    Raises:
+        UserError: a single run could have no such name or root, either.
+    """
+    from unlossy.training.configs import check_settings
+
     chosen = config.hydra.runtime.choices.get("sweep")
-    if names:
-        name = str(names[-1])
+    if any(o.key_or_group == "name" for o in typed):
+        name = config.name
     elif chosen:
         name = str(chosen).replace("/", "_")
     else:
         name = f"sweep_{digest([line_of(o) for o in typed])}"
-    return Path(config.run_root) / name
+    check_settings(OmegaConf.create({"name": name, "run_root": config.run_root, "seed": 0}))
+    return Path(config.run_root) / str(name)
 
 
 def digest(overrides: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -282,8 +282,21 @@ def _logged(path: Path, alone: bool) -> Iterator[None]:
 
 def read_records(folder: Path) -> list[Record]:
     """Return the records of all jobs of a sweep, in the order in which they ended."""
-    paths = sorted((folder / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime)
-    return [record for path in paths if (record := read_record(path)) is not None]
+    paths = sorted(_times(folder, "*.json").items(), key=lambda item: item[1])
+    return [record for path, _ in paths if (record := read_record(path)) is not None]
+
+
+def logged(folder: Path) -> dict[Path, int]:
+    """Return the logs of jobs that have begun, and when each was last written to."""
+    return _times(folder, "*.log")
+
+
+def _times(folder: Path, pattern: str) -> dict[Path, int]:
+    times = {}
+    for path in (folder / "jobs").glob(pattern):
+        with suppress(FileNotFoundError):  # another process tries again what failed
+            times[path] = path.stat().st_mtime_ns
+    return times
 
 
 def write_csv(folder: Path) -> Path:
