@@ -14,6 +14,6 @@ done
 
 measure measure.py best auxiliary=small without=without L2=regression
 seed=${SEEDS%% *}
-"$PYTHON" report.py "$ROOT/$seed/small_scored" --proxy --of pixelsr:t1
+"$PYTHON" report.py "$(dirname "$(find "$ROOT/$seed/small_scored" -name rows.csv | sort | tail -n 1)")" --proxy --of pixelsr:t1
 
 publish
