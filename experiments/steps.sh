@@ -2,10 +2,12 @@
 #
 #     train NAME OVERRIDES...   trains into $ROOT/$seed/NAME; skips what is finished, goes on with what was killed
 #     best NAME                 the best checkpoint of that training
-#     score NAME OVERRIDES...   evaluates the checkpoint of ckpt=... into $ROOT/$seed/NAME, unless that was done
+#     score NAME OVERRIDES...   evaluates ckpt=... or model=... into $ROOT/$seed/NAME, unless that was done
 #     measure SCRIPT KIND LABEL=NAME...   runs a script of the experiment as SCRIPT $ROOT/measured LABEL@SEED=CHECKPOINT ..., with
 #                               the checkpoints of every seed; KIND is best or last
 #     publish                   writes rows, run cards, figures and what was measured into $LAB, and makes the tables anew
+#
+# $NO_FILTERS is overrides that leave the filters out of a test: they have no seeds, and one run of a medium scores them for all.
 #
 # PYTHON, ROOT (where runs lie), SEEDS, ARGS (further overrides of trainings) and EVAL_ARGS (of evaluations) come from the
 # environment; `make experiment` sets them. With ARGS or EVAL_ARGS it is a trial: its runs lie in $ROOT-trial, apart from those
@@ -15,6 +17,7 @@ set -euo pipefail
 HERE=experiments/$(basename "$(dirname "$0")")
 : "${PYTHON:=.venv/bin/python}" "${ROOT:=runs/experiments/$(basename "$HERE" | cut -c1-2)}" "${SEEDS:=0}"
 : "${ARGS:=}" "${EVAL_ARGS:=}"
+NO_FILTERS="model@baselines.gaussian=null model@baselines.undither=null model@baselines.bilateral=null model@baselines.nlmeans=null"
 LAB=$HERE
 if [ -n "$ARGS$EVAL_ARGS" ]; then
     ROOT=${ROOT%/}-trial
@@ -40,7 +43,7 @@ score() {
     shift
     ckpt=$(printf '%s\n' "$@" | sed -n 's/^ckpt=//p')
     for card in "$ROOT/$seed/$name"/*/run.json; do
-        if grep -qsF "\"checkpoint\": \"$ckpt\"" "$card" && grep -q '"seconds"' "$card"; then
+        if { [ -z "$ckpt" ] || grep -qsF "\"checkpoint\": \"$ckpt\"" "$card"; } && grep -qs '"seconds"' "$card"; then
             echo "$name: scored before"
             return
         fi

@@ -5,7 +5,7 @@
 for seed in $SEEDS; do
     train astf_small experiment=astf/small  # three stages, then their fusion
     train vrcnn model=vrcnn source=footage degradation=hevc loss=charbonnier optimizer=adam_astf optimizer.lr=2e-3 \
-        trainer=astf_small data.batch=36 trainer.max_steps=1357
+        trainer=astf_small data.batch=36 trainer.max_steps=1357 $NO_FILTERS
 done
 
 publish

@@ -36,6 +36,14 @@ def test_what_was_measured_is_published_after_the_readme_was_checked(make_run, t
     assert (out / "own.csv").read_text() == "model,score\na,2\n"
 
 
+def test_whole_numbers_are_published_in_full(make_run, tmp_path):
+    make_run("run", [make_row("a", "a", 31.123456789, loss="l1", bits=1_396_784)])
+    publish(tmp_path / "runs", tmp_path / "out")
+    text = (tmp_path / "out" / "rows.csv").read_text()
+    assert ",1396784," in text
+    assert ",31.1235," in text
+
+
 def test_distances_of_other_runs_are_not_taken_for_those_of_these(make_run, tmp_path):
     make_run("run", [make_row("a", clip, 31.0, loss="l1") for clip in "ab"])
     (tmp_path / "out").mkdir()
@@ -43,3 +51,7 @@ def test_distances_of_other_runs_are_not_taken_for_those_of_these(make_run, tmp_
     (tmp_path / "out" / "README.md").write_text("<!-- table distances.csv -->\n<!-- /table -->\n")
     with pytest.raises(UserError, match=r"cannot read distances\.csv"):
         publish(tmp_path / "runs", tmp_path / "out")
+    assert (tmp_path / "out" / "distances.csv").exists()
+    (tmp_path / "out" / "README.md").unlink()
+    publish(tmp_path / "runs", tmp_path / "out")
+    assert not (tmp_path / "out" / "distances.csv").exists()

@@ -54,6 +54,8 @@ def publish(root: Path, folder: Path) -> list[Path]:
             made = sorted(place.iterdir())
             _check(readme, place)
             folder.mkdir(parents=True, exist_ok=True)
+            for file in MADE:  # of other runs
+                (folder / file).unlink(missing_ok=True)
             return [Path(shutil.copy(file, folder)) for file in made]
     except OSError as error:
         raise UserError(f"Cannot publish to {folder} ({error}); name another folder.") from error
@@ -190,4 +192,6 @@ def _write(path: Path, rows: Iterable[Row], header: Sequence[str]) -> Path:
 
 
 def _cell(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else value
+    if not isinstance(value, float):
+        return "" if value is None else value
+    return f"{value:.0f}" if value.is_integer() else f"{value:.6g}"  # bits in full
