@@ -4,7 +4,7 @@
 #     best NAME                 the best checkpoint of that training
 #     score NAME OVERRIDES...   evaluates ckpt=... or model=... into $ROOT/$seed/NAME, unless that was done
 #     measure SCRIPT KIND LABEL=NAME...   runs a script of the experiment as SCRIPT $ROOT/measured LABEL@SEED=CHECKPOINT ..., with
-#                               the checkpoints of every seed; KIND is best or last
+#                               the checkpoints of every seed of which all NAMEs are trained; KIND is best or last
 #     publish                   writes rows, run cards, figures and what was measured into $LAB, and makes the tables anew
 #
 # $NO_FILTERS is overrides that leave the filters out of a test: they have no seeds, and one run of a medium scores them for all.
@@ -33,7 +33,7 @@ train() {
 
 best() {
     local found
-    found=$(find "$ROOT/$seed/$1" -path "*/checkpoints/best.ckpt" -not -path "*/stages/*" | sort | tail -n 1)
+    found=$(find "$ROOT/$seed/$1" -path "*/checkpoints/best.ckpt" -not -path "*/stages/*" 2>/dev/null | sort | tail -n 1) || true
     [ -n "$found" ] || { echo "There is no checkpoint of $1 under $ROOT/$seed." >&2 && return 1; }
     echo "$found"
 }
@@ -53,14 +53,19 @@ score() {
 }
 
 measure() {
-    local script=$1 kind=$2 pair path checkpoints=()
+    local script=$1 kind=$2 folder pair path own checkpoints=()
     shift 2
-    for seed in $SEEDS; do
+    for folder in "$ROOT"/[0-9]*/; do  # of earlier commands, too: publish takes their rows
+        seed=$(basename "$folder") own=()
         for pair in "$@"; do
+            grep -qs '"seconds"' "$folder${pair#*=}"/*/run.json || continue 2
             path=$(best "${pair#*=}")
-            checkpoints+=("${pair%%=*}@$seed=$(dirname "$path")/$kind.ckpt")
+            own+=("${pair%%=*}@$seed=$(dirname "$path")/$kind.ckpt")
         done
+        checkpoints+=("${own[@]}")
     done
+    [ -n "${MEASURED:-}" ] || rm -rf "$ROOT/measured"  # of another time
+    MEASURED=yes
     mkdir -p "$ROOT/measured"
     "$PYTHON" "$HERE/$script" "$ROOT/measured" "${checkpoints[@]}"
 }

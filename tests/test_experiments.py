@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,65 @@ def test_make_says_how_to_name_an_experiment():
     done = _make("experiment", "N=99")
     assert done.returncode != 0
     assert "make experiment N=03" in done.stderr
+
+
+@pytest.fixture
+def step(tmp_path):
+    """A line of a run.sh, which tells what Python would be called with."""
+    told = tmp_path / "told"
+    told.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    told.chmod(0o755)
+
+    def run(line):
+        done = subprocess.run(
+            ["bash", "-c", f". experiments/steps.sh; {line}", "experiments/04_two_corners/run.sh"],
+            cwd=ROOT,
+            env=os.environ | {"PYTHON": str(told), "ROOT": str(tmp_path / "a b"), "ARGS": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout.splitlines() or done.stderr
+
+    return run
+
+
+def _trained(root, seed, name, stamp="2026", *, finished=True, **card):
+    run = root / "a b" / str(seed) / name / stamp
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "best.ckpt").touch()
+    (run / "run.json").write_text(json.dumps(card | ({"seconds": 1.0} if finished else {})))
+    return run / "checkpoints"
+
+
+def test_every_seed_that_is_finished_is_measured(step, tmp_path):
+    _trained(tmp_path, 0, "a", "2025")
+    places = [_trained(tmp_path, seed, name) for seed in (0, 1) for name in "ab"]
+    _trained(tmp_path, 2, "a")
+    _trained(tmp_path, 2, "b", finished=False)
+    old = tmp_path / "a b" / "measured" / "old.csv"
+    old.parent.mkdir()
+    old.touch()
+    assert step('measure m.py last "A net=a" B=b') == [
+        "experiments/04_two_corners/m.py",
+        str(old.parent),
+        *(
+            f"{label}@{seed}={place}/last.ckpt"
+            for (seed, label), place in zip(product((0, 1), ("A net", "B")), places, strict=True)
+        ),
+    ]
+    assert not old.exists()
+
+
+def test_what_was_scored_is_not_scored_again_but_for_another_checkpoint(step, tmp_path):
+    _trained(tmp_path, 0, "scored", checkpoint="x/best.ckpt")
+    _trained(tmp_path, 0, "cut_off", checkpoint="x/best.ckpt", finished=False)
+    _trained(tmp_path, 0, "filters")
+    assert step("seed=0; score scored ckpt=x/best.ckpt") == ["scored: scored before"]
+    assert step("seed=0; score scored ckpt=y/best.ckpt")[:2] == ["eval.py", "name=scored"]
+    assert step("seed=0; score cut_off ckpt=x/best.ckpt")[0] == "eval.py"
+    assert step("seed=0; score filters model=undither") == ["filters: scored before"]
+    assert "no checkpoint of none" in step("seed=0; best none")
 
 
 @pytest.mark.slow

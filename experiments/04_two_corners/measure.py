@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import unlossy
+from unlossy import cli
 from unlossy.data.two_corners import TwoCorners
 from unlossy.degradations.corners import Corners
 from unlossy.metrics.corners import LABELS, corner_shares
@@ -118,4 +119,5 @@ def draw(pictures: dict[str, Tensor], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    with cli.refusing():
+        main(Path(sys.argv[1]), *sys.argv[2:])

@@ -69,7 +69,7 @@ def main(out: Path, *named: str) -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    seed = min(trained["auxiliary"])
+    seed = next(iter(trained["auxiliary"]))
     draw(
         pictures(data, clips, trained["auxiliary"][seed], trained["L2"][seed]), out / "samples.png"
     )
@@ -120,4 +120,5 @@ def draw(drawn: dict[str, list[Tensor]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    with cli.refusing():
+        main(Path(sys.argv[1]), *sys.argv[2:])

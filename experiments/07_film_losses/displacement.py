@@ -2,16 +2,15 @@
 
     python experiments/07_film_losses/displacement.py OUT LABEL@SEED=CHECKPOINT [...]
 
-Pans: the clips of
-source=synthetic_pans, each one shift of up to 6 pixels a frame, which is known, so that models that
-estimate flow (`flow_to_first`) also have an end-point error. Film: the test clips of source=footage
-at factor 2, frame by frame. How much moves there is the mean grey difference of the two kept
-frames, of 255; above 25 there is a cut, and the frame is left out. Models do not look out for cuts
-themselves (cut=null): some pans differ by as much.
+Pans: the clips of source=synthetic_pans, each one shift of up to 6 pixels a frame, which is known,
+so that models that estimate flow (`flow_to_first`) also have an end-point error. Film: the test
+clips of source=footage at factor 2, frame by frame. How much moves there is the mean grey
+difference of the two kept frames, of 255; above 25 there is a cut, and the frame is left out.
+Models do not look out for cuts themselves (cut=null): some pans differ by as much.
 
 A gain is over the frame average on the same frames: a mean of differences, never a difference of
-means, and where there are several trainings over them, too; `seeds_std` is the sample standard
-deviation between these. The interval of 95 % is a bootstrap over clips, each with all its frames.
+means, and where there are several trainings over them, too; `gain_seeds_std` is the sample
+standard deviation between these. The interval of 95 % is a bootstrap over clips, each with all its frames.
 """
 
 import csv
@@ -164,7 +163,7 @@ def gains(groups: Mapping[str, list[Row]]) -> Iterator[Row]:
                 for seed in sorted({row["seed"] for row in own})
             ]
             if len(by_seed) > 1:
-                line["seeds_std"] = stdev(map(fmean, by_seed))
+                line["gain_seeds_std"] = stdev(map(fmean, by_seed))
             yield line | ({"epe": fmean(errors)} if errors else {})
 
 
@@ -223,4 +222,5 @@ def main(out: str, *named: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with cli.refusing():
+        main(*sys.argv[1:])

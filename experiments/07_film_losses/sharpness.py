@@ -17,6 +17,7 @@ from displacement import data_of, frames_of
 from rich.progress import track
 
 import unlossy
+from unlossy import cli
 from unlossy.losses.pixel import image_gradients
 from unlossy.metrics.lpips import lpips
 from unlossy.metrics.pixel import psnr
@@ -85,4 +86,5 @@ def main(out: str, *named: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with cli.refusing():
+        main(*sys.argv[1:])

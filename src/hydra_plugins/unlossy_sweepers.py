@@ -197,7 +197,7 @@ class OptunaSweeper(_Sweeper):
             key_of,
             line_of,
         )
-        from unlossy.training.sweeps import Sweep, logged, objective_of, write_csv
+        from unlossy.training.sweeps import Sweep, begun, objective_of, write_csv
         from unlossy.training.trainers import console
 
         space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
@@ -232,9 +232,8 @@ class OptunaSweeper(_Sweeper):
             told["pruner"] = OmegaConf.to_container(search.pruner)
             sweep = Sweep(folder, tuple(space), self.n_trials, self.alone(), told)
             job = [*fixed, *parameters(trial)]
-            before = logged(folder)
             records, reason = self.launch(sweep, [job], trial.number)
-            works = works or bool(records) or logged(folder) != before
+            works = works or bool(records) or begun(folder, trial.number)
             if not works:
                 raise UserError(f"{reason}; once it works, the same command goes on.")
             record = records[0] if records else failed_trial(search, trial, reason)

@@ -93,7 +93,7 @@ CHARTS = {
         "PSNR, dB",
     ),
     "round": steps_chart([(f"m{k}", [(0.0, 1.0), (1000.0, 2.0)]) for k in range(5)], "SSIM"),
-    "gains": gains_chart([(f"film/{k}", k / 10 - 0.3) for k in range(37)], "ours over the input"),
+    "gains": gains_chart({f"film/{k}": k / 10 - 0.3 for k in range(37)}, "ours over the input"),
 }
 
 
@@ -208,7 +208,7 @@ def test_rates_twentyfold_apart_are_drawn_by_their_ratios():
 
 
 def test_gains_are_sorted_and_point_their_way():
-    svg = gains_chart([("up", 1.0), ("down", -0.5), ("far", 2.0), ("lost", math.nan)], "ours")
+    svg = gains_chart({"up": 1.0, "down": -0.5, "far": 2.0, "lost": math.nan}, "ours")
     bars = list(drawn(svg).iter("rect"))
     assert [bar.find("title").text for bar in bars] == [
         "down: -0.50 dB", "up: +1.00 dB", "far: +2.00 dB",
@@ -231,7 +231,7 @@ def test_where_there_is_nothing_to_draw_there_is_no_chart(nothing):
     assert steps_chart(nothing, "SSIM") == ""
     rates = {label: [(x, y, "gif") for x, y in points] for label, points in nothing}
     assert rate_distortion_chart(rates, "bpp", "SSIM") == ""
-    assert gains_chart([(label, math.nan) for label, _ in nothing], "ours") == ""
+    assert gains_chart({label: math.nan for label, _ in nothing}, "ours") == ""
 
 
 @pytest.mark.parametrize("value", [0.0, 31.25, -3.0, 1e-9, 4e7])
@@ -239,7 +239,7 @@ def test_one_value_is_enough(value):
     for svg in (
         steps_chart([("a", [(0.0, value)])], "SSIM"),
         rate_distortion_chart({"a": [(0.0, value, "gif")]}, "bpp", "SSIM"),
-        gains_chart([("a", value)], "ours"),
+        gains_chart({"a": value}, "ours"),
     ):
         numbers = re.findall(r'(?:x|y|d|points|transform|height)="([^"]*)"', svg)
         assert not re.search("nan|inf", " ".join(numbers))
@@ -250,7 +250,7 @@ def test_names_cannot_leave_their_place():
     for svg in (
         steps_chart([(NASTY, curve(30))], NASTY),
         rate_distortion_chart({NASTY: [(1.0, 30.0, NASTY)]}, NASTY, NASTY),
-        gains_chart([(NASTY, 1.0)], NASTY, NASTY),
+        gains_chart({NASTY: 1.0}, NASTY, NASTY),
     ):
         assert {node.tag for node in drawn(svg).iter()} <= {
             "svg", "title", "text", "path", "rect", "polyline",

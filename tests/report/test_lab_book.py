@@ -18,6 +18,8 @@ def test_checkpoints_are_told_with_label_and_seed():
     for word in ("film=x.ckpt", "film@0", "@0=x.ckpt", "film@one=x.ckpt"):
         with pytest.raises(UserError, match="LABEL@SEED=CHECKPOINT"):
             checkpoints([word])
+    with pytest.raises(UserError, match="No checkpoint"):
+        checkpoints([])
 
 
 def test_what_was_measured_is_published_after_the_readme_was_checked(make_run, tmp_path):

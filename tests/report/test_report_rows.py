@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from unlossy.errors import UserError
 from unlossy.report.plots import curves_of
-from unlossy.report.rows import collect, newest, public, read_rows
+from unlossy.report.rows import clip_gains, collect, public, read_rows
 from unlossy.report.table import spread
 
 
@@ -107,13 +107,14 @@ def test_the_newest_of_two_equal_runs_counts(make_run, tmp_path):
     assert (after["seeds"], after["psnr"]) == (1, 31.5)
 
 
-def test_the_newest_run_is_told_by_its_date(make_run, tmp_path):
+def test_a_clip_gains_the_mean_over_the_newest_of_each_seed(make_run, tmp_path):
     """The first seed was trained again after the second."""
     for day, seed, psnr in ((21, 0, 31.0), (22, 1, 32.0), (23, 0, 33.0)):
         make_run("m", _rows(psnr), seed=seed, stamp=f"2026-11-{day}_10-00-00_abc")
     trained = [row for row in collect(tmp_path / "runs") if row["loss"]]
     assert [row["psnr"] for row in trained] == [33.0, 32.0]
-    assert [row["psnr"] for row in newest(trained)] == [33.0]
+    assert clip_gains(trained) == {"a": 2.5}
+    assert clip_gains(row for row in collect(tmp_path / "runs") if not row["loss"]) == {"a": 0.0}
 
 
 def test_an_evaluation_does_not_replace_what_the_run_itself_measured(make_run, tmp_path):
@@ -232,6 +233,10 @@ def test_no_path_of_this_machine_is_public(tmp_path):
         "b": ["y/2026/checkpoints/best.ckpt", "a.mp4", 3],
         "c": "Cannot read 'a.csv' (line 3); https://host/a/b and 3/4 stay, as a / b.",
     }
+    known = {"a": "runs/03/0/x", "b": "ckpt=runs/03/0/x", "c": "old-runs/03/0/x", "d": "runs/031"}
+    told = {"a": "0/x", "b": "ckpt=0/x", "c": "old-runs/03/0/x", "d": "runs/031"}
+    assert public(known, Path("runs/03")) == told
+    assert public(known, Path()) == known
 
 
 def test_no_folder_no_run(tmp_path):

@@ -36,7 +36,7 @@ from unlossy.training.configs import resolved
 from unlossy.training.divergence import DivergedError
 from unlossy.training.pruning import PrunedError
 from unlossy.training.step_log import StepLog
-from unlossy.training.sweeps import Sweep, conclude, read_records, run_job, write_csv
+from unlossy.training.sweeps import Sweep, begun, conclude, read_records, run_job, write_csv
 
 from lightning.pytorch.utilities import rank_zero_only  # isort: skip
 
@@ -93,6 +93,14 @@ def test_a_job_leaves_a_run_and_a_record(trainings, tmp_path, capsys):
     log = tmp_path / "mine" / "jobs" / f"{record.job}.log"
     assert "a table" in log.read_text()
     assert "a table" not in capsys.readouterr().out
+
+
+def test_a_trial_that_has_begun_is_told_from_one_that_has_not(trainings, tmp_path):
+    trainings.errors[0] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        job(tmp_path, 0, trial=4)
+    assert begun(tmp_path, 4)
+    assert not begun(tmp_path, 5)
 
 
 def test_the_same_command_again_does_what_is_missing(trainings, tmp_path, capsys):

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -196,8 +197,10 @@ class Sweeper(OptunaSweeper):
     def launch(self, sweep, jobs, first):
         life = self.lives.pop(0)
         if life in ("lost", "killed"):
+            (sweep.folder / "jobs").mkdir(exist_ok=True)
+            (sweep.folder / "jobs" / "another.log").write_text(f"of another worker: {first}")
             if life == "killed":  # while it trained
-                (sweep.folder / "jobs" / f"{first:08x}.log").write_text("step 3")
+                (sweep.folder / "jobs" / f"trial_{first}.begun").touch()
             return [], "The launcher gave up: TerminatedWorkerError: killed"
         job = Record(f"{first:08x}", "finished", 30, "", 1, "", {}, ["x"], sweep.trial["number"])
         keep(job, sweep.folder)
@@ -285,6 +288,10 @@ def classed(target: str, **options: object):
         ({"sampler": PRUNER}, "does not take these options"),  # it has no seed
         ({"sampler": classed("optuna.samplers.TPE")}, "optuna.samplers.TPE: "),
         ({"sampler": classed("optuna.samplers.TPESampler", n_startup_trials="abc")}, "cannot draw"),
+        pytest.param(  # which it misses once there is a trial to learn from
+            *({"sampler": classed("optuna.samplers.CmaEsSampler"), "n_trials": 3}, "cmaes"),
+            marks=pytest.mark.skipif(find_spec("cmaes") is not None, reason="cmaes is installed"),
+        ),
         ({"sampler": classed("optuna.samplers.BruteForceSampler")}, "step must be given"),
         ({"pruner": "median"}, "pruner is median"),
         ({"pruner": classed("builtins.dict")}, "pruner is builtins.dict"),
@@ -299,9 +306,16 @@ def test_a_setting_that_cannot_be_is_refused_before_anything_is_made(
     sound = {"n_trials": 1, "storage": None, "sampler": SAMPLER, "pruner": PRUNER, "seed": 0}
     sweeper = Sweeper({}, **{**sound, **change})
     with pytest.raises(UserError, match=words) as refused:
-        sweeper.run(tmp_path / "s", parse(["x=interval(0,1)"]))
+        sweeper.run(tmp_path / "s", parse(["x=interval(0,1)", "y=interval(0,1)"]))
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "s").exists()
+
+
+def test_a_sampler_with_nothing_left_to_draw_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "objective_of", lambda cfg: Watched("val/psnr", "max"))
+    sweeper = Sweeper({}, 4, None, classed("optuna.samplers.BruteForceSampler"), PRUNER, 0)
+    with pytest.raises(UserError, match=r"n_trials=4; ask for fewer, or use hydra/sweeper=grid"):
+        sweeper.run(tmp_path, parse(["x=1,2,3"]))
 
 
 def test_a_search_without_a_pruner_gives_nobody_up(tmp_path, monkeypatch):

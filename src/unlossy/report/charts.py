@@ -170,18 +170,18 @@ def rate_distortion_chart(
     return plot.svg()
 
 
-def gains_chart(gains: Sequence[tuple[str, float]], title: str, unit: str = "dB") -> str:
+def gains_chart(gains: Mapping[str, float], title: str, unit: str = "dB") -> str:
     """Draw what every clip gained, sorted: a bar up where it is better, down where it is worse.
 
     Args:
-        gains: clip, and its gain, positive where it is better.
+        gains: clip -> its gain, positive where it is better.
         title: whose gains they are, and over what.
         unit: of the gains.
 
     Returns:
         An `<svg>` element; nothing where no gain is finite.
     """
-    bars = sorted((gain, clip) for clip, gain in gains if math.isfinite(gain))
+    bars = sorted((gain, clip) for clip, gain in gains.items() if math.isfinite(gain))
     if not bars:
         return ""
     values = [gain for gain, _ in bars]

@@ -24,11 +24,12 @@ from typing import Any
 
 from unlossy.errors import UserError
 from unlossy.report.markdown import DISTANCES, draw_clips, draw_steps
-from unlossy.report.published import refreshed
+from unlossy.report.published import pages, refreshed
 from unlossy.report.rows import GROUP, TEXT, Row, Run, collect, public, read_json
 
 MEASURED = "measured"  # the folder under the runs for what scripts write
 MADE = ("rows.csv", "distances.csv")
+BOOK = "experiments"  # the folder of all folders
 FIRST = (*TEXT, "setting", "seed", "frames")
 LEFT_OUT = ("run", "trained_in", "gain")
 SAID = ("seed", "git", "unlossy", "versions", "device", "started", "seconds", "steps")
@@ -40,7 +41,8 @@ def publish(root: Path, folder: Path) -> list[Path]:
 
     Raises:
         UserError: no finished run under `root`, damaged rows, `folder` cannot be written, or a
-            table of its README asks for what the new rows have not: then it stays as it was.
+            table of its README, or of another page of the repository, asks for what the new rows
+            have not: then it stays as it was.
     """
     told, readme = cards(root), folder / "README.md"
     try:
@@ -52,11 +54,12 @@ def publish(root: Path, folder: Path) -> list[Path]:
             for file in (root / MEASURED).glob("*"):
                 shutil.copy(file, place)
             made = sorted(place.iterdir())
-            _check(readme, place)
+            _check(folder, place)
             folder.mkdir(parents=True, exist_ok=True)
-            for file in MADE:  # of other runs
-                (folder / file).unlink(missing_ok=True)
-            return [Path(shutil.copy(file, folder)) for file in made]
+            published = [Path(shutil.copy(file, folder)) for file in made]
+            for name in {*MADE} - {file.name for file in made}:  # of other runs
+                (folder / name).unlink(missing_ok=True)
+            return published
     except OSError as error:
         raise UserError(f"Cannot publish to {folder} ({error}); name another folder.") from error
 
@@ -65,7 +68,7 @@ def checkpoints(words: Iterable[str]) -> list[tuple[str, int, Path]]:
     """Return label, seed and checkpoint of each `LABEL@SEED=CHECKPOINT`.
 
     Raises:
-        UserError: a word is none.
+        UserError: a word is none, or there are no words.
     """
     found = []
     for word in words:
@@ -74,21 +77,26 @@ def checkpoints(words: Iterable[str]) -> list[tuple[str, int, Path]]:
         if not (label and seed.isdigit() and path):
             raise UserError(f"{word} names no checkpoint; write LABEL@SEED=CHECKPOINT.")
         found.append((label, int(seed), Path(path)))
+    if not found:
+        raise UserError("No checkpoint is named; write LABEL@SEED=CHECKPOINT.")
     return found
 
 
-def _check(readme: Path, place: Path) -> None:
-    """Make the tables of a README of the files in `place`, and of its own that none there replaces.
+def _check(folder: Path, place: Path) -> None:
+    """Make the tables of all pages as if the files in `place` were in `folder` already.
 
     Raises:
         UserError: a table asks for what there is not.
     """
-    if not readme.exists():
-        return
-    for other in readme.parent.glob("*.csv"):
-        if other.name not in MADE and not (place / other.name).exists():
-            shutil.copy(other, place)
-    refreshed(Path(shutil.copy(readme, place)))
+
+    def found_at(file: Path) -> Path:
+        new = place / file.name
+        ours = file.parent.resolve() == folder.resolve()
+        return new if ours and (file.name in MADE or new.exists()) else file
+
+    book = folder.resolve().parent
+    for page in pages(book.parent) if book.name == BOOK else folder.glob("README.md"):
+        refreshed(page, found_at)
 
 
 def _measured(root: Path, place: Path, readme: Path) -> None:

@@ -15,11 +15,11 @@ from unlossy.report.rows import (
     INPUT,
     Row,
     Run,
+    clip_gains,
     collect,
     find_runs,
     grouped,
     label,
-    newest,
     read_json,
 )
 from unlossy.report.table import (
@@ -119,11 +119,13 @@ def _mean(values: Sequence[Any]) -> str:
 
 
 def draw_clips(rows: Sequence[Row], out: Path) -> list[str]:
-    """A plot per (source, degradation): every trained model, and the best filter to beat."""
+    """A plot per (source, degradation): means over seeds of every trained model, and a filter."""
     parts = ["## What every clip gained\n"]
     for (source, degradation), members in grouped(rows, "source", "degradation").items():
         shown = {
-            label(found[-1]): newest(found)
+            label(found[-1]): {
+                clip.removeprefix(f"{source}/"): gain for clip, gain in clip_gains(found).items()
+            }
             for found in paired.compared(members)[0]
             if found[-1]["model"] != INPUT
         }

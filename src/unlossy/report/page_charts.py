@@ -10,7 +10,7 @@ from unlossy.report.charts import gains_chart, rate_distortion_chart, steps_char
 from unlossy.report.markup import Markup, choice, element, joined
 from unlossy.report.paired import compared
 from unlossy.report.plots import TITLES, curves_of, metrics_of
-from unlossy.report.rows import Row, grouped, label, newest, number
+from unlossy.report.rows import Row, clip_gains, grouped, label, number
 from unlossy.report.table import LPIPS, PSNR, spread
 
 RATE_METRICS = ((PSNR, "PSNR, dB (higher is better)"), (LPIPS, "LPIPS (lower is better)"))
@@ -70,18 +70,14 @@ def _rates(source: str, rows: Sequence[Row]) -> Markup:
 
 
 def _gains(source: str, rows: Sequence[Row]) -> Markup:
-    """Return a chart per degradation and trained model, of its newest run."""
+    """Return a chart per degradation and trained model, means over its seeds."""
     parts = []
     trained = grouped((row for row in rows if row["loss"]), "degradation")
     for (degradation,), members in trained.items():
-        drawn = []
-        for recipe in grouped(members, "model", "loss", "setting").values():
-            gains = [
-                (row["clip"], gain)
-                for row in newest(recipe)
-                if (gain := number(row, "gain")) is not None
-            ]
-            drawn.append(gains_chart(gains, label(recipe[0])))
+        drawn = [
+            gains_chart(clip_gains(recipe), label(recipe[0]))
+            for recipe in grouped(members, "model", "loss", "setting").values()
+        ]
         parts.append(
             _group(f"{source}, {degradation}: what every clip gained over the input", drawn)
         )

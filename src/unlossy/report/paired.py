@@ -38,9 +38,9 @@ COLUMNS = tuple(column for column in (*SHOWN, *FLICKER, *PICTURES) if column.key
 READING = (
     "First minus second: mean over clips, [95 % interval] of a paired bootstrap over clips, and P, "
     "the share of resamples in which the first is better. Bold where the interval leaves 0 out, of "
-    "at least 8 clips and, between two trained models, two seeds of each. It covers other clips of "
-    "the same kind, not other films and not other seeds; of 20 such intervals between equal models "
-    "one leaves 0 out by chance."
+    "at least 8 clips and, between two trained models, two seeds of each, and the mean is larger "
+    "than its deviation over seeds. It covers other clips of the same kind, not other films or "
+    "seeds; of 20 such intervals between equal models one leaves 0 out by chance."
 )
 RESAMPLES = 10_000
 FEW = 7  # clips up to which an interval is too narrow to tell an order
@@ -67,7 +67,8 @@ class Comparison:
         second: label of the other.
         column: its key in `rows.csv`.
         clips: that both have a value for, of the same frames.
-        seeds: where both are trained, of the one with fewer; else None.
+        seeds: where both are trained, of the one with fewer; else None. Counted are those with a
+            value for every clip.
         mean: of first - second over clips, in the column's unit.
         low: end of the 95 % interval over clips; None for one clip.
         high: its other end.
@@ -94,9 +95,12 @@ class Comparison:
     def certain(self) -> bool:
         """Whether the interval leaves zero out, and stands on enough clips and trainings.
 
-        One training of each of two models tells these apart, not what they were trained by.
+        One training of each of two models tells these apart, not what they were trained by; nor do
+        two whose difference is no larger than their deviation over seeds.
         """
-        if self.low is None or self.high is None or self.clips <= FEW or self.seeds == 1:
+        if self.low is None or self.high is None or self.clips <= FEW or self.seeds in (0, 1):
+            return False
+        if self.seeds_std is not None and abs(self.mean) <= self.seeds_std:
             return False
         return self.low > 0 or self.high < 0
 
@@ -167,9 +171,13 @@ def compare(a: Sequence[Row], b: Sequence[Row], column: Column) -> Comparison | 
     found = bootstrap([fmean(ours[c].values()) - fmean(theirs[c].values()) for c in shared])
     several = len(shared) > 1
     better = {1: found.above, -1: 1 - found.above}.get(column.better)
-    trained = [(v, rows) for v, rows in ((ours, a), (theirs, b)) if rows[0].get("loss")]
-    stds = [_seeds_std([values[clip] for clip in shared]) for values, _ in trained]
-    seeds = min(len(_seeds(rows)) for _, rows in trained) if len(trained) == 2 else None
+    trained = [
+        [values[clip] for clip in shared]
+        for values, rows in ((ours, a), (theirs, b))
+        if rows[0].get("loss")
+    ]
+    stds = [_seeds_std(clips) for clips in trained]
+    seeds = min(len(_seeds(clips)) for clips in trained) if len(trained) == 2 else None
     return Comparison(
         source=a[0].get("source", ""),
         degradation=a[0].get("degradation", ""),
@@ -292,15 +300,15 @@ def _by_clip(rows: Iterable[Row], column: str) -> dict[tuple[object, ...], dict[
     return found
 
 
-def _seeds(rows: Iterable[Row]) -> set[int]:
-    return {int(number(row, "seed") or 0) for row in rows}
-
-
 def _seeds_std(clips: Sequence[Mapping[int, float]]) -> float | None:
     """Return the deviation over seeds of a model's mean over clips, None of fewer than two."""
-    seeds = set.intersection(*(set(values) for values in clips))
-    means = [fmean(values[seed] for values in clips) for seed in seeds]
+    means = [fmean(values[seed] for values in clips) for seed in _seeds(clips)]
     return stdev(means) if len(means) > 1 else None
+
+
+def _seeds(clips: Sequence[Mapping[int, float]]) -> set[int]:
+    """Return the seeds that have a value for every clip."""
+    return set.intersection(*(set(values) for values in clips))
 
 
 def _all_known(values: Sequence[float | None]) -> list[float]:

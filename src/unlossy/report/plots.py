@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from unlossy.report.rows import Row, grouped, label, number
+from unlossy.report.rows import Row, grouped, label
 
 Curve = list[tuple[float, float]]  # (step, value), steps increasing
 BETTER, WORSE = "#2a788e", "#d1495b"
@@ -88,25 +88,21 @@ def plot_steps(runs: Sequence[tuple[str, Mapping[str, Curve]]], path: Path) -> b
     return True
 
 
-def plot_clips(models: Mapping[str, Sequence[Row]], path: Path) -> bool:
+def plot_clips(models: Mapping[str, Mapping[str, float]], path: Path) -> bool:
     """Draw what every clip gained over the input, sorted, a panel per model.
 
     Args:
-        models: label -> rows of one source and degradation, one per clip, with `gain` in dB.
+        models: label -> clip -> gain in dB.
         path: where the PNG goes.
 
     Returns:
         Whether there was anything to draw.
     """
     gains = {
-        label: sorted(
-            (gain, _short(row["clip"].removeprefix(f"{row['source']}/")))
-            for row in rows
-            if (gain := number(row, "gain")) is not None
-        )
-        for label, rows in models.items()
+        label: sorted((gain, _short(clip)) for clip, gain in found.items())
+        for label, found in models.items()
+        if found
     }
-    gains = {label: found for label, found in gains.items() if found}
     if not gains:
         return False
     widest = max(len(found) for found in gains.values())

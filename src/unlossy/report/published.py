@@ -30,7 +30,7 @@ from __future__ import annotations
 import csv
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -63,8 +63,12 @@ class Region:
     inline: bool
 
 
-def refreshed(path: Path) -> str:
+def refreshed(path: Path, found_at: Callable[[Path], Path] = Path) -> str:
     """Return the text of a Markdown file with every region made anew.
+
+    Args:
+        path: of the Markdown.
+        found_at: from a CSV file to the one that is read in its place.
 
     Raises:
         UserError: a region asks for what its file has not.
@@ -74,7 +78,7 @@ def refreshed(path: Path) -> str:
         inline = "\n" not in match["body"]
         place = f"{path}, {' '.join(match['head'].split())}"
         try:
-            text = _made(_region(match, path, inline))
+            text = _made(_region(match, found_at(path.parent / match["file"]), inline))
         except UserError as error:
             raise UserError(f"{place}: {error}") from error
         except ValueError as error:
@@ -98,11 +102,16 @@ def rewrite(root: Path) -> list[Path]:
 
 def stale(root: Path) -> list[Path]:
     """Return the Markdown files whose tables are not what their CSV files say."""
-    pages = (*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("experiments/**/*.md"))
-    return [path for path in sorted(pages) if refreshed(path) != path.read_text(encoding="utf-8")]
+    return [path for path in pages(root) if refreshed(path) != path.read_text(encoding="utf-8")]
 
 
-def _region(match: re.Match[str], path: Path, inline: bool) -> Region:
+def pages(root: Path) -> list[Path]:
+    """Return the Markdown files of a repository that may have tables."""
+    patterns = ("*.md", "docs/**/*.md", "experiments/**/*.md")
+    return sorted(path for pattern in patterns for path in root.glob(pattern))
+
+
+def _region(match: re.Match[str], file: Path, inline: bool) -> Region:
     options: dict[str, str] = {}
     try:
         words = shlex.split(match["options"])
@@ -114,7 +123,7 @@ def _region(match: re.Match[str], path: Path, inline: bool) -> Region:
             raise UserError(f'{word} is no option; write key=value, or key="two words".')
         options[key] = value
     kept = {key: options.pop(key) for key in list(options) if key not in OPTIONS}
-    return Region(match["kind"], path.parent / match["file"], kept, options, inline)
+    return Region(match["kind"], file, kept, options, inline)
 
 
 def _made(region: Region) -> str:

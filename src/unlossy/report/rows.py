@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from unlossy.errors import UserError
@@ -194,6 +195,8 @@ def public(value: Any, root: Path) -> Any:
         return [public(each, root) for each in value]
     if not isinstance(value, str):
         return value
+    if not root.is_absolute() and root.parts:
+        value = re.sub(rf"(?<![\w./-]){re.escape(root.as_posix())}/", "", value)
 
     def shortened(found: re.Match[str]) -> str:
         path = Path(found[0])
@@ -252,10 +255,13 @@ def collect(root: Path) -> list[Row]:
     return [row for rows in results.values() for row in rows]
 
 
-def newest(rows: Iterable[Row]) -> list[Row]:
-    """Return of `collect`'s rows those of the newest run among them, by its folder's name."""
-    runs = grouped(rows, "run")
-    return runs[max(runs, key=lambda run: (Path(*run).name, run))]
+def clip_gains(rows: Iterable[Row]) -> dict[str, float]:
+    """Return what a model gained over the input on every clip in dB, its mean over seeds."""
+    gains = defaultdict(list)
+    for row in rows:
+        if (gain := number(row, "gain")) is not None:
+            gains[row["clip"]].append(gain)
+    return {clip: fmean(found) for clip, found in gains.items()}
 
 
 def grouped(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], list[Row]]:

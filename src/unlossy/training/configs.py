@@ -137,7 +137,10 @@ def check_settings(cfg: DictConfig) -> None:
     if ema is not None and not (isinstance(ema, float) and 0 < ema < 1):
         raise UserError(f"ema={ema} does not work; use a number between 0 and 1, such as 0.999.")
     if not isinstance(cfg.name, str) or cfg.name in ("", ".", "..") or {"/", "\\"} & set(cfg.name):
-        raise UserError(f"name={cfg.name} is no folder's name; choose one without slashes.")
+        raise UserError(
+            f"name={cfg.name} is no folder's name; choose a word without slashes, a number "
+            f"in quotes: name=\"'1'\"."
+        )
     for key in ("run_root", "ckpt", "init"):
         if OmegaConf.select(cfg, key) == "":
             raise UserError(f"{key} is empty; name a path, or leave it out.")

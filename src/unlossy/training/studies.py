@@ -38,6 +38,8 @@ from unlossy.training.configs import build
 from unlossy.training.pruning import SPARED
 from unlossy.training.sweeps import Record, keep, read_record, record_path
 
+REHEARSED = 12  # made-up trials: a sampler that learns from some begins to, and finds what it lacks
+
 # Attributes of a trial:
 REPEATS = "repeats"  # the number of the dead one whose parameters it has
 DEATHS = "deaths"  # of its parameters in a row, each before a checkpoint was saved
@@ -97,7 +99,15 @@ class Search:
         with _quiet():
             _part("pruner", self.pruner)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        _ask(optuna.create_study(), self)  # in memory: a rehearsal
+        rehearsal = optuna.create_study()  # in memory
+        try:
+            for number in range(min(REHEARSED, self.n_trials)):
+                rehearsal.tell(_ask(rehearsal, self, number), float(number))
+        except RuntimeError as error:  # it would stop the search
+            raise UserError(
+                f"{self.sampler._target_} has fewer trials to draw than "
+                f"hydra.sweeper.n_trials={self.n_trials}; ask for fewer, or use hydra/sweeper=grid."
+            ) from error
 
     @property
     def name(self) -> str:

@@ -134,6 +134,8 @@ def run_job(
     record = Record(digest, "failed", None, "", 0.0, "", asked, list(sweep.varied), trial)
     place = record_path(sweep.folder, digest, trial)
     place.parent.mkdir(parents=True, exist_ok=True)
+    if trial is not None:
+        _begun_path(sweep.folder, trial).touch()
     name = f"job {number + 1} of {sweep.jobs}: {record.label}"
     log, first, started = place.with_name(f"{digest}.log"), True, time.monotonic()
     status: Status = "failed"
@@ -282,21 +284,21 @@ def _logged(path: Path, alone: bool) -> Iterator[None]:
 
 def read_records(folder: Path) -> list[Record]:
     """Return the records of all jobs of a sweep, in the order in which they ended."""
-    paths = sorted(_times(folder, "*.json").items(), key=lambda item: item[1])
-    return [record for path, _ in paths if (record := read_record(path)) is not None]
-
-
-def logged(folder: Path) -> dict[Path, int]:
-    """Return the logs of jobs that have begun, and when each was last written to."""
-    return _times(folder, "*.log")
-
-
-def _times(folder: Path, pattern: str) -> dict[Path, int]:
     times = {}
-    for path in (folder / "jobs").glob(pattern):
+    for path in (folder / "jobs").glob("*.json"):
         with suppress(FileNotFoundError):  # another process tries again what failed
             times[path] = path.stat().st_mtime_ns
-    return times
+    paths = sorted(times, key=lambda path: times[path])
+    return [record for path in paths if (record := read_record(path)) is not None]
+
+
+def begun(folder: Path, trial: int) -> bool:
+    """Whether a launcher brought a trial to its start, however it ended."""
+    return _begun_path(folder, trial).exists()
+
+
+def _begun_path(folder: Path, trial: int) -> Path:
+    return record_path(folder, "", trial).with_suffix(".begun")
 
 
 def write_csv(folder: Path) -> Path:
