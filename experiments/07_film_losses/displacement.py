@@ -10,7 +10,8 @@ Models do not look out for cuts themselves (cut=null): some pans differ by as mu
 
 A gain is over the frame average on the same frames: a mean of differences, never a difference of
 means, and where there are several trainings over them, too; `gain_seeds_std` is the sample
-standard deviation between these. The interval of 95 % is a bootstrap over clips, each with all its frames.
+standard deviation between these. The interval of 95 % is a bootstrap over
+clips, each with all its frames.
 """
 
 import csv

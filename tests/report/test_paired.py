@@ -192,3 +192,33 @@ def test_a_model_alone_has_no_pairs_and_a_crowd_a_sentence():
 def test_models_without_a_clip_in_common_have_no_pair():
     apart = [row | {"clip": f"other {row['clip']}"} for row in rows_of("b", B)]
     assert tables([*rows_of("a", A), *apart]) == ""
+
+
+def _two_seeds(model, *shifts, **more):
+    return [
+        row
+        for seed, shift in enumerate(shifts)
+        for row in rows_of(model, [value + shift for value in A], seed=seed, **more)
+    ]
+
+
+def test_seeds_without_a_value_in_the_column_do_not_count():
+    a, b = _two_seeds("a", 0, 0, lpips_alex=0.1), _two_seeds("b", -1, -1, lpips_alex=0.3)
+    assert compare(a, b, LPIPS).certain
+    for row in a[: len(A)]:
+        row["lpips_alex"] = None
+    found = compare(a, b, LPIPS)
+    assert (found.seeds, found.certain) == (1, False)
+    assert compare(a, b, PSNR).certain
+
+
+def test_a_mean_within_its_deviation_over_seeds_is_never_bold():
+    """+0.5 with one seed, +1.5 with the other: 1 ± 0.71; then -0.5 and +2.5: 1 ± 2.12."""
+    b = _two_seeds("b", 0, 0)
+    near, far = (
+        compare(_two_seeds("a", 0.5, 1.5), b, PSNR),
+        compare(_two_seeds("a", -0.5, 2.5), b, PSNR),
+    )
+    assert near.mean == far.mean == pytest.approx(1)
+    assert (near.certain, far.certain) == (True, False)
+    assert far.low > 0
