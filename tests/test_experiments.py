@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 
@@ -118,6 +119,28 @@ def test_what_was_scored_is_not_scored_again_but_for_another_checkpoint(step, tm
     assert step("seed=0; score cut_off ckpt=x/best.ckpt")[0] == "eval.py"
     assert step("seed=0; score filters model=undither") == ["filters: scored before"]
     assert "no checkpoint of none" in step("seed=0; best none")
+
+
+def test_gains_over_the_frame_average_of_two_seeds(monkeypatch):
+    """Experiment 07: on frames that move by 1, 2, 3 and 4 grey levels, and one across a cut."""
+    monkeypatch.syspath_prepend(BOOK / "07_film_losses")
+    displacement = import_module("displacement")
+    rows = [
+        {"set": "bunny", "model": model, "seed": seed, "clip": f"c{k % 2}", "frame": k}
+        | {"psnr": psnr + k, "difference": 99.0 if k == 5 else float(k)}
+        for model, seed, psnr in (("frame_average", 0, 30.0), ("a", 0, 31.0), ("a", 1, 34.0))
+        for k in range(1, 6)
+    ]
+    pan = {"set": "pans", "model": "a", "seed": 0, "clip": "p", "frame": 1, "psnr": 33.0}
+    pan |= {"difference": 9.0, "shift": 1.5, "epe": 0.5}
+    groups = displacement.groups_of([*rows, pan, pan | {"model": "frame_average", "epe": None}])
+    lines = {(line["group"], line["model"]): line for line in displacement.gains(groups)}
+    film = lines["bunny", "a"]
+    assert (film["frames"], film["gain"], film["low"], film["high"]) == (4, 2.5, 2.5, 2.5)
+    assert film["gain_seeds_std"] == pytest.approx(3 / 2**0.5)
+    assert (lines["pans", "a"]["epe"], lines["pans", "a"]["gain"]) == (0.5, 0)
+    assert lines["bunny, most", "a"]["frames"] == 1
+    assert not {"gain", "epe"} & set(lines["bunny", "frame_average"])
 
 
 @pytest.mark.slow

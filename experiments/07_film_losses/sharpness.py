@@ -2,8 +2,8 @@
 
     python experiments/07_film_losses/sharpness.py OUT LABEL@SEED=CHECKPOINT [...]
 
-The figure is of the first seed. Only frames
-that were dropped count, a mean of them per clip. Sharpness is the sum of |gradients| of a made
+The figure is of the first seed. Only frames that were dropped count, of the first nine of every
+clip, a mean of them per clip. Sharpness is the sum of |gradients| of a made
 frame over that of the clean one: below 1 it is smoother, above 1 rougher.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from displacement import data_of, frames_of
+from displacement import FILM, data_of, frames_of
 from rich.progress import track
 
 import unlossy
@@ -51,7 +51,7 @@ def main(out: str, *named: str) -> None:
         model.eval()
         if isinstance(model, Interpolator):
             model.cut = None
-    data, distance = data_of("footage"), lpips("lpips_alex")
+    data, distance = data_of(*FILM), lpips("lpips_alex")
     rows: list[Row] = []
     for sample in track(list(data.test_dataloader()), "scoring"):
         clip, clean = sample["name"][0], sample["clean"][0, 1:-1:2]
