@@ -7,8 +7,6 @@
 #                               the checkpoints of every seed of which all NAMEs are trained; KIND is best or last
 #     publish                   writes rows, run cards, figures and what was measured into $LAB, and makes the tables anew
 #
-# $NO_FILTERS is overrides that leave the filters out of a test: they have no seeds, and one run of a medium scores them for all.
-#
 # PYTHON, ROOT (where runs lie), SEEDS, ARGS (further overrides of trainings) and EVAL_ARGS (of evaluations) come from the
 # environment; `make experiment` sets them. With ARGS or EVAL_ARGS it is a trial: its runs lie in $ROOT-trial, apart from those
 # of the experiment, and are published into a temporary folder.
@@ -17,7 +15,6 @@ set -euo pipefail
 HERE=experiments/$(basename "$(dirname "$0")")
 : "${PYTHON:=.venv/bin/python}" "${ROOT:=runs/experiments/$(basename "$HERE" | cut -c1-2)}" "${SEEDS:=0}"
 : "${ARGS:=}" "${EVAL_ARGS:=}"
-NO_FILTERS="model@baselines.gaussian=null model@baselines.undither=null model@baselines.bilateral=null model@baselines.nlmeans=null"
 LAB=$HERE
 if [ -n "$ARGS$EVAL_ARGS" ]; then
     ROOT=${ROOT%/}-trial

@@ -8,6 +8,7 @@ search in `unlossy.training.studies`.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shlex
 import sys
@@ -37,6 +38,10 @@ def task(sweep: Sweep, cfg: DictConfig) -> Record:
     """Do a job, in whichever process the launcher started for it."""
     from unlossy.training.sweeps import run_job
 
+    methods = multiprocessing.get_all_start_methods()
+    if multiprocessing.get_start_method() not in methods:
+        # joblib has made its own the default in this process; with that no loader's worker starts.
+        multiprocessing.set_start_method(methods[0], force=True)
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
     return run_job(sweep, cfg, hydra.runtime.choices, overrides, hydra.job.num)
