@@ -83,7 +83,7 @@ def test_a_grid_that_is_killed_half_way_does_the_missing_jobs_only(start, tmp_pa
 
 
 def test_a_job_of_a_grid_equals_the_single_run(start, tmp_path):
-    """Its loader has a process of its own, which loky's way of starting processes does not allow."""
+    """Its loader has a process, which loky's way of starting processes does not allow."""
     own = ["model.channels=4", "loss=grad"]
     beside = ["hydra/launcher=joblib", "data.workers=1"]
     finish(start("-m", "name=grid", "seed=0,1", *own, *beside))
