@@ -15,7 +15,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 TINY = [
     "logger=csv", "trainer=tiny", "trainer.accelerator=cpu", "data.crop=32", "data.batch=2",
-    "data.workers=0", "metrics=pixel", "~baselines", "source=folder", "run_root=runs",
+    "metrics=pixel", "~baselines", "source=folder", "run_root=runs",
 ]  # fmt: skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -26,10 +26,11 @@ def start(footage, tmp_path):
     """Start `train.py` with these arguments in an own process group; whatever is left ends."""
     started = []
 
-    def run(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(ROOT / "train.py"), *TINY, *arguments]
+    def run(*arguments: str, workers: int = 0, **environment: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "train.py"), *arguments, *TINY]
+        command += [f"source.path={footage}", f"data.workers={workers}"]
         process = subprocess.Popen(
-            [*command, f"source.path={footage}"], cwd=tmp_path, start_new_session=True, text=True,
+            command, cwd=tmp_path, start_new_session=True, text=True,
             env=os.environ | {"UNLOSSY_CACHE": str(tmp_path / "cache")} | environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -85,8 +86,7 @@ def test_a_grid_that_is_killed_half_way_does_the_missing_jobs_only(start, tmp_pa
 def test_a_job_of_a_grid_equals_the_single_run(start, tmp_path):
     """Its loader has a process, which loky's way of starting processes does not allow."""
     own = ["model.channels=4", "loss=grad"]
-    beside = ["hydra/launcher=joblib", "data.workers=1"]
-    finish(start("-m", "name=grid", "seed=0,1", *own, *beside))
+    finish(start("-m", "name=grid", "seed=0,1", *own, "hydra/launcher=joblib", workers=1))
     finish(start("name=single", "seed=1", *own))
 
     def told(name: str) -> list[dict[str, str]]:
