@@ -144,6 +144,7 @@ def test_gains_over_the_frame_average_of_two_seeds(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_experiment_runs_to_its_end_and_is_not_run_twice(tmp_path):
     """A trial: published elsewhere, with runs of its own; the lab book stays as it is."""
     before = _content(BOOK / "04_two_corners")
