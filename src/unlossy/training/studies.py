@@ -100,14 +100,15 @@ class Search:
             _part("pruner", self.pruner)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         rehearsal = optuna.create_study()  # in memory
-        try:
-            for number in range(min(REHEARSED, self.n_trials)):
-                rehearsal.tell(_ask(rehearsal, self, number), float(number))
-        except RuntimeError as error:  # it would stop the search
-            raise UserError(
-                f"{self.sampler._target_} has fewer trials to draw than "
-                f"hydra.sweeper.n_trials={self.n_trials}; ask for fewer, or use hydra/sweeper=grid."
-            ) from error
+        for number in range(min(REHEARSED, self.n_trials)):
+            trial = _ask(rehearsal, self, number)
+            try:
+                rehearsal.tell(trial, float(number))
+            except RuntimeError as error:  # it would stop the study
+                raise UserError(
+                    f"{self.sampler._target_} has fewer trials to draw than hydra.sweeper.n_trials="
+                    f"{self.n_trials}; ask for fewer, or use hydra/sweeper=grid."
+                ) from error
 
     @property
     def name(self) -> str:
@@ -247,7 +248,7 @@ def _next_trial(study: optuna.Study, search: Search) -> Trial | None:
     return _ask(study, search, len(trials))
 
 
-def _ask(study: optuna.Study, search: Search, number: int = 0) -> Trial:
+def _ask(study: optuna.Study, search: Search, number: int) -> Trial:
     seed = (search.seed * 1_000_003 + number) % 2**32
     with _quiet():
         study.sampler = _part("sampler", search.sampler, seed=seed)
